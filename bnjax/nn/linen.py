@@ -1,0 +1,86 @@
+"""`BatchNorm` for Flax Linen."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import canonicalize_dtype
+from flax.linen.module import merge_param
+
+from bnjax.nn import functional
+
+
+class BatchNorm(nn.BatchNorm):
+    """`flax.linen.BatchNorm` with the hand VJPs of `bnjax.theorems`.
+
+    Attributes, call, variables (`params`: `scale`, `bias`; `batch_stats`: `mean`, `var`) and
+    checkpoints are Flax's; see `flax.linen.BatchNorm`.  What differs is what differs in
+    `bnjax.nn.nnx.BatchNorm`; besides, reductions are float32 at least, also where
+    `force_float32_reductions` is False.
+
+    Example::
+
+        layer = bnjax.nn.linen.BatchNorm(use_running_average=False)
+        variables = layer.init(jax.random.key(0), x)               # x: (N, H, W, C)
+        y, updates = layer.apply(variables, x, mutable=["batch_stats"])
+    """
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        use_running_average: bool | None = None,
+        *,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """Normalize x; in training mode by its own statistics, which update the running ones.
+
+        During initialization the running statistics are made, not moved, and `axis_name` need not exist.
+
+        Args:
+          x: array whose `axis` holds the features; statistics run over all its other axes.
+          use_running_average: True for evaluation mode; given here or as the attribute, not both.
+          mask: boolean, broadcastable to x: the elements that count in the statistics.
+
+        Returns:
+          An array of x's shape, in `dtype` (inferred from x and the parameters if that is None).
+        """
+        use_running_average = merge_param(
+            "use_running_average", self.use_running_average, use_running_average
+        )
+        features = tuple(x.shape[a] for a in functional.feature_axes(self.axis, x.ndim))
+        stats_dtype = jnp.float32 if self.force_float32_reductions else self.param_dtype
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, stats_dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, features, stats_dtype)
+        scale = bias = None
+        if self.use_scale:
+            scale = self.param("scale", self.scale_init, features, self.param_dtype)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, features, self.param_dtype)
+
+        dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
+        x = jnp.asarray(x, jnp.promote_types(x.dtype, dtype))  # statistics see x before any rounding
+        if use_running_average:
+            y = functional.evaluate(
+                x,
+                scale,
+                bias,
+                running_mean.value,
+                running_var.value,
+                axis=self.axis,
+                epsilon=self.epsilon,
+            )
+            return y.astype(dtype)
+        y, mean, var, count = functional.train(
+            x,
+            scale,
+            bias,
+            axis=self.axis,
+            epsilon=self.epsilon,
+            mask=mask,
+            axis_name=None if self.is_initializing() else self.axis_name,
+            axis_index_groups=self.axis_index_groups,
+        )
+        if not self.is_initializing():
+            for running, batch in ((running_mean, mean), (running_var, var)):
+                running.value = functional.moving_average(running.value, batch, count, self.momentum)
+        return y.astype(dtype)

@@ -1,6 +1,7 @@
 """Bad input is refused with the argument's name, what came and what is allowed."""
 
 import re
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from tests.theorems.cases import EVERY_THEOREM, PARAMETERS, arguments
 X = jnp.ones((4, 3))
 C = jnp.ones(3)
 
-OPS = {
+OPS: dict[str, Callable[..., jax.Array]] = {
     "affine": lambda x, **k: bnjax.affine(x, C, C, **k),
     "center": bnjax.center,
     "inverse_stddev": bnjax.inverse_stddev,

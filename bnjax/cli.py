@@ -1,0 +1,148 @@
+"""The `bnjax` command: options to a config, errors to one line and exit code 2."""
+
+import dataclasses
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from typer.exceptions import TyperException
+
+from bnjax.errors import UserError
+
+if TYPE_CHECKING:  # --help must not wait for jax
+    from bnjax.runs import Config
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Batch normalization in JAX whose backward pass can be trusted.",
+)
+
+DatasetOption = Annotated[
+    Literal["synthetic", "cifar10"],
+    typer.Option(help="synthetic: embedded, generated; cifar10: through tensorflow-datasets."),
+]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(help="Where CIFAR-10 lies, as `bnjax data` makes it.", envvar="TFDS_DATA_DIR"),
+]
+EpochsOption = Annotated[
+    int | None, typer.Option(help="Passes over the training set.", show_default="30 on cifar10, else 3")
+]
+BatchSizeOption = Annotated[int, typer.Option(help="Images a step.")]
+LearningRateOption = Annotated[float, typer.Option(help="SGD's learning rate, constant.")]
+MomentumOption = Annotated[float, typer.Option(help="SGD's momentum, in [0, 1).")]
+InitOption = Annotated[Literal["he", "glorot"], typer.Option(help="How the kernels are drawn.")]
+SeedOption = Annotated[int, typer.Option(help="Of the kernels and the shuffling.")]
+TrainExamplesOption = Annotated[
+    int | None,
+    typer.Option(help="Use only the first so many training images.", show_default="all"),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder to make; must not hold anything.", show_default="runs/COMMAND-DATASET-TIME"),
+]
+
+
+@app.command(epilog="Example: bnjax train --norm batch --epochs 1 --out runs/first")
+def train(
+    context: typer.Context,
+    norm: Annotated[
+        Literal["batch", "none"], typer.Option(help="batch: batch norm after each convolution.")
+    ] = "batch",
+    dataset: DatasetOption = "synthetic",
+    data_dir: DataDirOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = 128,
+    learning_rate: LearningRateOption = 0.1,
+    momentum: MomentumOption = 0.0,
+    init: InitOption = "he",
+    seed: SeedOption = 0,
+    train_examples: TrainExamplesOption = None,
+    out: OutOption = None,
+) -> None:
+    """Train one network and write a run directory: config.json, metrics.jsonl, log.txt."""
+    from bnjax import data as datasets
+    from bnjax import runs
+
+    config = _config(context)
+    out = out or _default_out("train", dataset)
+    runs.check_out(out)
+    result = runs.run(config, datasets.load(dataset, data_dir), out)
+    print(f"{result.outcome}: {out}")
+
+
+@app.command(epilog="Example: bnjax lift --dataset cifar10 --data-dir DIR --epochs 3 --out runs/lift")
+def lift(
+    context: typer.Context,
+    dataset: DatasetOption = "synthetic",
+    data_dir: DataDirOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = 128,
+    learning_rate: LearningRateOption = 0.1,
+    momentum: MomentumOption = 0.0,
+    init: InitOption = "he",
+    seed: SeedOption = 0,
+    train_examples: TrainExamplesOption = None,
+    out: OutOption = None,
+) -> None:
+    """Train with and without batch norm by one recipe; draw lift.png and write summary.json."""
+    from bnjax import data as datasets
+    from bnjax import runs
+    from bnjax.lift import lift as run_lift
+
+    config = _config(context)
+    out = out or _default_out("lift", dataset)
+    runs.check_out(out)
+    for result in run_lift(config, datasets.load(dataset, data_dir), out):
+        accuracy = "" if result.test_accuracy is None else f", test accuracy {result.test_accuracy:.2%}"
+        print(f"norm {result.norm}: {result.outcome}{accuracy}")
+    print(f"figure: {out / 'lift.png'}")
+
+
+@app.command(epilog="Example: bnjax data cifar10 --data-dir ~/tensorflow_datasets")
+def data(
+    name: Annotated[Literal["cifar10"], typer.Argument(help="The data set.")],
+    data_dir: Annotated[Path, typer.Option(help="Folder to make it in.", envvar="TFDS_DATA_DIR")],
+) -> None:
+    """Fetch a data set, check it and prepare it for tensorflow-datasets, without TensorFlow."""
+    from bnjax.data.prepare import prepare_cifar10
+
+    del name  # there is one so far
+    print(f"ready: {prepare_cifar10(data_dir)}")
+
+
+def _config(context: typer.Context) -> "Config":
+    """The options of a training command as a `Config`: they have the same names."""
+    from bnjax.runs import DEFAULT_EPOCHS, Config
+
+    names = {field.name for field in dataclasses.fields(Config)}
+    options = {name: value for name, value in context.params.items() if name in names}
+    if options["epochs"] is None:
+        options["epochs"] = DEFAULT_EPOCHS[options["dataset"]]
+    return Config(**options)
+
+
+def _default_out(command: str, dataset: str) -> Path:
+    return Path("runs") / f"{command}-{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def main() -> None:
+    """Run the command line; a failure the user can mend is one line on stderr and exit code 2."""
+    try:
+        code = app(standalone_mode=False)  # typer makes 130 of Ctrl-C
+        if code == 130:
+            print("bnjax: interrupted", file=sys.stderr)
+        sys.exit(code)
+    except TyperException as error:
+        message = error.format_message()
+    except UserError as error:
+        message = str(error)
+    except ModuleNotFoundError as error:
+        message = f'{error.name} is not installed: pip install "bnjax[train]"'
+    print(f"bnjax: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

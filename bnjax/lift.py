@@ -1,0 +1,36 @@
+"""The chapter's experiment: the same recipe with and without batch normalization, side by side."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from bnjax.data import Dataset
+from bnjax.plots import draw_lift
+from bnjax.runs import Config, RunResult, check_out, run, select_examples
+
+
+def lift(config: Config, data: Dataset, out: Path) -> list[RunResult]:
+    """Train both networks by one recipe, then draw what batch norm lifts.
+
+    Makes `out/batch/` and `out/none/`, run directories, and from them `out/summary.json`,
+    `out/lift.png` and `out/lift.svg`.
+
+    Args:
+      config: the recipe; its `norm` is not looked at.
+      data: the data set both train on.
+      out: the directory to make; absent or empty.
+
+    Raises:
+      UserError: as `run`.
+    """
+    check_out(out)
+    select_examples(data, config)
+    results = [run(dataclasses.replace(config, norm=norm), data, out / norm) for norm in ("batch", "none")]
+    rows = [dataclasses.asdict(result) for result in results]
+    (out / "summary.json").write_text(json.dumps({"runs": rows}, indent=2) + "\n")
+    title = (
+        f"{'CIFAR-10' if config.dataset == 'cifar10' else 'Synthetic images'}: "
+        f"SGD, learning rate {config.learning_rate:g}, momentum {config.momentum:g}, {config.init} init"
+    )
+    draw_lift({norm: out / norm for norm in ("batch", "none")}, title, out / "lift")
+    return results

@@ -1,0 +1,103 @@
+"""The chapter's two CIFAR-10 networks: one class, one argument apart."""
+
+import itertools
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from bnjax.nn.nnx import BatchNorm
+
+Norm = Literal["batch", "none"]
+Init = Literal["he", "glorot"]
+
+_KERNEL_INITS = {
+    "he": nnx.initializers.he_normal(),
+    "glorot": nnx.initializers.glorot_normal(),
+}
+
+
+class CifarCNN(nnx.Module):
+    """The chapter's `cifarCnnBn` (norm="batch") and `cifarCnnNoBn` (norm="none")::
+
+        [conv 3×3, 32 → norm → relu] ×2 → max pool 2×2
+        [conv 3×3, 64 → norm → relu] ×2 → max pool 2×2
+        dense 512 → relu → dense 512 → relu → dense 10
+
+    Convolutions keep the image's size.  A convolution followed by batch norm has no bias, which the
+    norm would subtract again: 2,431,210 parameters with batch norm, 2,431,018 without.
+
+    Args:
+      norm: "batch" for `bnjax.nn.nnx.BatchNorm` after every convolution, "none" for nothing.
+      init: kernels by He et al. 2015 ("he", normal, variance 2/fan_in) or Glorot & Bengio 2010
+        ("glorot", normal, variance 2/(fan_in + fan_out)); biases are 0.
+      rngs: where the kernels' random numbers come from.
+
+    Raises:
+      ValueError: another `norm` or `init`.
+
+    Source: *Verified Deep Learning with Lean 4*, chapter 5.
+    """
+
+    def __init__(self, norm: Norm = "batch", init: Init = "he", *, rngs: nnx.Rngs):
+        if norm not in get_args(Norm):
+            raise ValueError(f"norm must be one of {get_args(Norm)}, got {norm!r}")
+        if init not in get_args(Init):
+            raise ValueError(f"init must be one of {get_args(Init)}, got {init!r}")
+        kernel_init = _KERNEL_INITS[init]
+        channels = (3, 32, 32, 64, 64)
+        # a layer's own stream: whether it also draws a bias does not move the next one's kernel, and
+        # both networks start from the same kernels
+        self.convs = nnx.List(
+            [
+                nnx.Conv(
+                    inputs,
+                    outputs,
+                    (3, 3),
+                    use_bias=norm == "none",
+                    kernel_init=kernel_init,
+                    rngs=nnx.Rngs(rngs.params()),
+                )
+                for inputs, outputs in itertools.pairwise(channels)
+            ]
+        )
+        self.norms = nnx.List(
+            [BatchNorm(c, rngs=nnx.Rngs(0)) if norm == "batch" else _identity for c in channels[1:]]
+        )
+        self.denses = nnx.List(
+            [
+                nnx.Linear(inputs, outputs, kernel_init=kernel_init, rngs=nnx.Rngs(rngs.params()))
+                for inputs, outputs in itertools.pairwise((8 * 8 * 64, 512, 512, 10))
+            ]
+        )
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """The logits (N, 10) of a batch of standardized images (N, 32, 32, 3)."""
+        x = images
+        for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            x = nnx.relu(norm(conv(x)))
+            if index % 2:
+                x = _max_pool(x)
+        x = x.reshape(x.shape[0], -1)
+        x = nnx.relu(self.denses[0](x))
+        x = nnx.relu(self.denses[1](x))
+        return self.denses[2](x)
+
+
+def parameter_count(model: nnx.Module) -> int:
+    """How many trainable numbers `model` has (running statistics are not trained)."""
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def _identity(x: jax.Array) -> jax.Array:
+    return x
+
+
+def _max_pool(x: jax.Array) -> jax.Array:
+    """2×2 max pooling as the maximum of four strided slices.
+
+    XLA's own backward (select-and-scatter) took 82 ms of a 500 ms training step on CPU, this 4 ms.
+    """
+    rows = jnp.maximum(x[:, ::2], x[:, 1::2])
+    return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])

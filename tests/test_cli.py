@@ -1,0 +1,155 @@
+"""The command: what it runs, and that every failure a user can cause is one line and exit code 2."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+import bnjax.data
+from bnjax import cli
+from bnjax.data import synthetic
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Run in an empty folder, with a data set of a few images in the place of the embedded one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    small = synthetic.generate(train=32, test=20)
+    real = bnjax.data.load
+    monkeypatch.setattr(
+        bnjax.data, "load", lambda name, *rest: small if name == "synthetic" else real(name, *rest)
+    )
+
+
+@pytest.fixture
+def bnjax_command(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bnjax", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        captured = capsys.readouterr()
+        return exit_.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+SMALL = ("--epochs", 1, "--batch-size", 16, "--learning-rate", 0.01)
+
+
+def test_train(bnjax_command, tmp_path):
+    code, out, err = bnjax_command("train", "--norm", "none", *SMALL, "--momentum", 0.5, "--out", "run")
+    assert (code, err) == (0, "")
+    assert re.match(
+        r"Epoch 1/1: loss=\d+\.\d{6} lr=0\.010000\nval accuracy: \d+/20 = .*%\ntrained: run\n", out
+    )
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert config == {
+        "norm": "none", "dataset": "synthetic", "epochs": 1, "batch_size": 16, "learning_rate": 0.01,
+        "momentum": 0.5, "init": "he", "seed": 0, "train_examples": None,
+    }  # fmt: skip
+
+
+def test_lift(bnjax_command, tmp_path):
+    code, out, _ = bnjax_command("lift", *SMALL, "--init", "glorot", "--seed", 3, "--out", "lifted")
+    assert code == 0
+    assert out.splitlines()[-1] == f"figure: {os.path.join('lifted', 'lift.png')}"
+    assert {p.name for p in (tmp_path / "lifted").iterdir()} >= {"lift.png", "lift.svg", "summary.json"}
+
+
+def test_without_out_a_new_folder_is_made(bnjax_command, tmp_path):
+    assert bnjax_command("train", *SMALL)[0] == 0
+    (made,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"train-synthetic-\d{8}-\d{6}", made.name)
+
+
+def test_epochs_are_3_on_synthetic_unless_said(bnjax_command, tmp_path):
+    bnjax_command("train", "--batch-size", 32, "--learning-rate", 0.01, "--out", "run")
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("command", ["train", "lift"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--epochs", 0), "--epochs must be at least 1, got 0"),
+        (("--epochs", "many"), "--epochs"),
+        (("--batch-size", 64), "--batch-size must be at most the 32 training images, got 64"),
+        (("--train-examples", 99), "--train-examples must be at most 32, got 99"),
+        (("--learning-rate", -1), "--learning-rate must be a positive number, got -1.0"),
+        (("--dataset", "mnist"), "'mnist' is not one of 'synthetic', 'cifar10'"),
+        (("--init", "zero"), "'zero' is not one of 'he', 'glorot'"),
+        (("--dataset", "cifar10", "--data-dir", "nowhere"), "no CIFAR-10 in nowhere"),
+        (("--out", "there"), "--out there is a file: name a folder"),
+        (("--out", "full"), "--out full already holds files"),
+        (("--resum",), "No such option"),
+        (("extra",), "extra"),
+    ],
+    ids=str,
+)
+def test_a_users_mistake_is_one_line_and_code_2(bnjax_command, tmp_path, command, arguments, message):
+    (tmp_path / "there").write_text("kept")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("kept")
+    code, out, err = bnjax_command(command, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("bnjax: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert (tmp_path / "there").read_text() == (tmp_path / "full" / "file").read_text() == "kept"
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("tarin",), ("data",), ("data", "mnist", "--data-dir", "d"), ("data", "cifar10")]
+)
+def test_a_command_that_does_not_exist_or_lacks_something(bnjax_command, arguments):
+    code, out, err = bnjax_command(*arguments)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+
+
+def test_data_dir_from_the_environment(bnjax_command, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", "elsewhere")
+    assert "no CIFAR-10 in elsewhere" in bnjax_command("train", "--dataset", "cifar10")[2]
+
+
+def test_a_missing_package_names_the_extra(bnjax_command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optax", None)
+    for module in ("bnjax.training", "bnjax.runs", "bnjax.lift"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    code, _, err = bnjax_command("train", *SMALL)
+    assert code == 2
+    assert err == 'bnjax: optax is not installed: pip install "bnjax[train]"\n'
+
+
+def test_interrupted_is_one_line(bnjax_command, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bnjax.data, "load", interrupt)
+    assert bnjax_command("train")[::2] == (130, "bnjax: interrupted\n")
+
+
+@pytest.mark.parametrize("command", ["train", "lift", "data"])
+def test_help_has_an_example(bnjax_command, command):
+    code, out, _ = bnjax_command(command, "--help")
+    assert code == 0
+    assert f"Example: bnjax {command}" in out
+
+
+def test_as_a_module_in_a_process_of_its_own():
+    done = subprocess.run(
+        [sys.executable, "-m", "bnjax", "train", "--epochs", "0"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "bnjax: --epochs must be at least 1, got 0\n"
+
+
+def test_import_bnjax_pulls_in_nothing_heavier_than_jax():
+    heavy = ["flax", "optax", "tensorflow_datasets", "matplotlib", "rich", "typer"]
+    code = f"import bnjax, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

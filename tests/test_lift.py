@@ -1,0 +1,98 @@
+"""The experiment on a handful of images: its files, its summary, its figure."""
+
+import dataclasses
+import json
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from bnjax.data import load, synthetic
+from bnjax.errors import UserError
+from bnjax.lift import lift
+from bnjax.plots import draw_lift
+from bnjax.runs import Config
+
+
+@pytest.fixture(scope="module")
+def data():
+    return synthetic.generate(train=32, test=20)
+
+
+@pytest.fixture(scope="module")
+def lifted(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("lift") / "out"
+    config = Config(epochs=2, batch_size=16, learning_rate=0.01, init="glorot")
+    return out, lift(config, data, out)
+
+
+def test_it_makes_both_runs_the_figure_and_the_summary(lifted):
+    out, _ = lifted
+    assert sorted(path.name for path in out.iterdir()) == [
+        "batch", "lift.png", "lift.svg", "none", "summary.json"
+    ]  # fmt: skip
+    for norm in ("batch", "none"):
+        assert json.loads((out / norm / "config.json").read_text())["config"]["norm"] == norm
+
+
+def test_the_summary_is_the_results(lifted):
+    out, results = lifted
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary == {"runs": [dataclasses.asdict(result) for result in results]}
+    for row, norm in zip(summary["runs"], ("batch", "none"), strict=True):
+        assert list(row) == [
+            "norm", "learning_rate", "momentum", "init", "seed", "epochs", "train_loss", "test_accuracy",
+            "outcome",
+        ]  # fmt: skip
+        assert row["norm"] == norm
+        last = json.loads((out / norm / "metrics.jsonl").read_text().splitlines()[-1])
+        assert (row["train_loss"], row["test_accuracy"]) == (last["train_loss"], last["test_accuracy"])
+
+
+def test_the_figure_is_legible_at_readme_width(lifted):
+    out, _ = lifted
+    pixels = image.imread(out / "lift.png")
+    assert pixels.shape[1] >= 1200
+    assert np.ptp(pixels) > 0.5
+    text = " ".join(ElementTree.parse(out / "lift.svg").getroot().itertext())
+    assert "Synthetic images: SGD, learning rate 0.01" in text
+
+
+def test_the_figure_shows_a_run_that_diverged(lifted, data, tmp_path):
+    out, _ = lifted
+    diverged = lift(Config(epochs=2, batch_size=16, learning_rate=1e20), data, tmp_path / "hot")
+    assert diverged[1].outcome == "diverged"
+    draw_lift({"batch": out / "batch", "none": tmp_path / "hot" / "none"}, "mixed", tmp_path / "mixed")
+    assert (tmp_path / "mixed.png").stat().st_size > 10_000
+
+
+def test_the_same_numbers_draw_the_same_svg(lifted, tmp_path):
+    out, _ = lifted
+    runs = {norm: out / norm for norm in ("batch", "none")}
+    for name in "ab":
+        draw_lift(runs, "title", tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_what_is_there_is_kept(lifted, data):
+    out, _ = lifted
+    before = (out / "summary.json").read_bytes()
+    with pytest.raises(UserError, match="already holds files"):
+        lift(Config(), data, out)
+    assert (out / "summary.json").read_bytes() == before
+
+
+def test_data_that_do_not_fit_leave_nothing_behind(data, tmp_path):
+    with pytest.raises(UserError, match="--batch-size must be at most the 32"):
+        lift(Config(batch_size=64), data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_embedded_set_shows_the_lift(tmp_path):
+    """Batch norm passes 85 % in 3 epochs where a linear classifier stays under 45 %; without it, less."""
+    batch, none = lift(Config(epochs=3), load("synthetic"), tmp_path / "out")
+    assert batch.test_accuracy is not None
+    assert batch.test_accuracy > 0.85
+    assert none.outcome != "trained" or none.test_accuracy < batch.test_accuracy

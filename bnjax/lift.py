@@ -28,9 +28,5 @@ def lift(config: Config, data: Dataset, out: Path) -> list[RunResult]:
     results = [run(dataclasses.replace(config, norm=norm), data, out / norm) for norm in ("batch", "none")]
     rows = [dataclasses.asdict(result) for result in results]
     (out / "summary.json").write_text(json.dumps({"runs": rows}, indent=2) + "\n")
-    title = (
-        f"{'CIFAR-10' if config.dataset == 'cifar10' else 'Synthetic images'}: "
-        f"SGD, learning rate {config.learning_rate:g}, momentum {config.momentum:g}, {config.init} init"
-    )
-    draw_lift({norm: out / norm for norm in ("batch", "none")}, title, out / "lift")
+    draw_lift(out)
     return results

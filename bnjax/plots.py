@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from bnjax.runs import FROZEN_LOSS
 
 LABELS = {"batch": "batch norm", "none": "no norm"}
+DATASETS = {"cifar10": "CIFAR-10", "synthetic": "Synthetic images"}
+INITS = {"he": "He", "glorot": "Glorot"}
 COLORS = {"batch": "#0b6e99", "none": "#c4532b"}
 
 
@@ -18,51 +20,50 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def draw_lift(runs: dict[str, Path], title: str, stem: Path) -> None:
-    """Draw training loss per epoch and test accuracy of runs side by side, as `stem`.png and .svg.
+def draw_lift(out: Path) -> None:
+    """Draw training loss per epoch and test accuracy of both networks, as `lift.png` and `lift.svg`.
 
     Args:
-      runs: the run directory of each norm, "batch" and "none".
-      title: over the figure.
-      stem: where the two files go, without their ending.
+      out: a folder that `bnjax lift` made; its run directories `batch/` and `none/` are read.
     """
-    # a fixed salt makes the SVG the same file each time it is drawn from the same numbers
+    config = json.loads((out / "batch" / "config.json").read_text())["config"]
+    title = (
+        f"{DATASETS[config['dataset']]}: SGD, learning rate {config['learning_rate']:g}, "
+        f"momentum {config['momentum']:g}, {INITS[config['init']]} initialization"
+    )
+    # the salt makes the SVG the same file each time it is drawn from the same numbers
     with matplotlib.rc_context({"svg.hashsalt": "bnjax", "svg.fonttype": "none", "font.size": 11}):
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         figure.suptitle(title)
         left, right = figure.subplots(1, 2)
         left.axhline(FROZEN_LOSS, color="0.4", linestyle="--", linewidth=1, label="log 10 (chance)")
         right.axhline(10, color="0.4", linestyle="--", linewidth=1, label="chance")
-        for norm, run in runs.items():
-            _draw_run(left, right, norm, read_metrics(run))
+        for norm in ("batch", "none"):
+            _draw_run(left, right, norm, read_metrics(out / norm))
         left.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
         right.set(xlabel="epoch", ylabel="test accuracy (%)", ylim=(0, 100))
         for axes in (left, right):
+            axes.set_xlim(0.5, config["epochs"] + 0.5)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(axis="y", color="0.9")
-        left.legend(frameon=False)
-        figure.savefig(stem.with_suffix(".png"), dpi=160)
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+            axes.legend(frameon=False)
+        figure.savefig(out / "lift.png", dpi=160)
+        figure.savefig(out / "lift.svg", metadata={"Date": None})
 
 
 def _draw_run(left: Any, right: Any, norm: str, metrics: list[dict[str, Any]]) -> None:
+    label = LABELS[norm]
     finite = [row for row in metrics if row["outcome"] != "diverged"]
     epochs = [row["epoch"] for row in finite]
+    losses = [row["train_loss"] for row in finite]
+    accuracies = [100 * row["test_accuracy"] for row in finite]
     style = {"color": COLORS[norm], "marker": "o", "markersize": 4}
-    left.plot(epochs, [row["train_loss"] for row in finite], label=LABELS[norm], **style)
-    accuracy = [100 * row["test_accuracy"] for row in finite]
-    right.plot(epochs, accuracy, **style)
-    if accuracy:
-        right.annotate(
-            f"{accuracy[-1]:.2f} %",
-            (epochs[-1], accuracy[-1]),
-            xytext=(0, 6),
-            textcoords="offset points",
-            ha="right",
-            color=COLORS[norm],
-        )
+    if epochs:
+        left.plot(epochs, losses, label=f"{label}: {losses[-1]:.3f}", **style)
+        right.plot(epochs, accuracies, label=f"{label}: {accuracies[-1]:.2f} %", **style)
     if len(finite) < len(metrics):
         epoch = metrics[-1]["epoch"]
-        text = f"{LABELS[norm]}: diverged in epoch {epoch}"
-        left.plot([epoch], [FROZEN_LOSS], color=COLORS[norm], marker="x", linestyle="", label=text)
+        cross = {"color": COLORS[norm], "marker": "x", "linestyle": "", "label": f"{label}: diverged"}
+        left.plot([epoch], [FROZEN_LOSS], **cross)
+        right.plot([epoch], [10], **cross)

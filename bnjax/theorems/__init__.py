@@ -62,6 +62,8 @@ class Theorem:
       primal: the forward in plain JAX; autodiff of it is the oracle.
       op: the same forward with the hand VJP attached.
       jacobian: ∂(op)/∂(first argument) as a dense array, the output's axes before the input's.
+      shapes: the arguments' for one channel, a batch of n: "n" a vector of the batch, "" a scalar.
+      positive: indices of the arguments that are > 0 by hypothesis (ε).
     """
 
     number: int
@@ -71,6 +73,8 @@ class Theorem:
     primal: Callable[..., jax.Array]
     op: Callable[..., jax.Array]
     jacobian: Callable[..., jax.Array]
+    shapes: tuple[str, ...]
+    positive: tuple[int, ...] = ()
 
 
 _NORMALIZE_VJP = r"\frac{\mathrm{istd}}{n}\Bigl(n\,dy - \sum dy - \hat x \sum (dy\cdot\hat x)\Bigr)"
@@ -84,6 +88,7 @@ THEOREMS: tuple[Theorem, ...] = (
         affine_primal,
         affine,
         affine_jacobian,
+        ("n", "", ""),
     ),
     Theorem(
         29,
@@ -93,6 +98,7 @@ THEOREMS: tuple[Theorem, ...] = (
         center_primal,
         center,
         center_jacobian,
+        ("n",),
     ),
     Theorem(
         30,
@@ -102,6 +108,8 @@ THEOREMS: tuple[Theorem, ...] = (
         inverse_stddev_primal,
         inverse_stddev,
         inverse_stddev_jacobian,
+        ("n", ""),
+        (1,),
     ),
     Theorem(
         31,
@@ -112,6 +120,8 @@ THEOREMS: tuple[Theorem, ...] = (
         inverse_stddev_primal,
         inverse_stddev,
         inverse_stddev_jacobian,
+        ("n", ""),
+        (1,),
     ),
     Theorem(
         32,
@@ -121,6 +131,8 @@ THEOREMS: tuple[Theorem, ...] = (
         normalize_primal,
         normalize,
         normalize_jacobian,
+        ("n", ""),
+        (1,),
     ),
     Theorem(
         33,
@@ -130,6 +142,7 @@ THEOREMS: tuple[Theorem, ...] = (
         affine_primal,
         affine,
         affine_jacobian,
+        ("n", "", ""),
     ),
     Theorem(
         34,
@@ -140,5 +153,7 @@ THEOREMS: tuple[Theorem, ...] = (
         batch_norm_primal,
         batch_norm,
         batch_norm_jacobian,
+        ("n", "", "", ""),
+        (3,),
     ),
 )

@@ -5,6 +5,7 @@ devices as well.  Statistics are sums over counts, never means of means, so shar
 differ in size from device to device.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -87,6 +88,17 @@ def _total(a, axes, axis_name, groups):
     return local if axis_name is None else jax.lax.psum(local, axis_name, axis_index_groups=groups)
 
 
+def _count(x, where, axes, axis_name, groups):
+    """W, the elements that count: a sum over a mask; without one a size, known when tracing."""
+    if where is not None:
+        return _total(where.astype(statistics_dtype(x)), axes, axis_name, groups)
+    n = math.prod(x.shape[a] for a in axes)
+    if axis_name is not None:
+        n = n * (jax.lax.axis_size(axis_name) if groups is None else len(groups[0]))
+    shape = [1 if a in axes else size for a, size in enumerate(x.shape)]
+    return jnp.full(shape, n, statistics_dtype(x))
+
+
 def _kept(a, where):
     return a if where is None else jnp.where(where, a, 0)
 
@@ -101,8 +113,9 @@ _sync = jax.custom_vjp(_forward, nondiff_argnums=(5, 6, 7))
 
 def _sync_fwd(x, gamma, beta, eps, where, *over):
     wide = x.astype(statistics_dtype(x))
-    count = _total(_kept(jnp.ones_like(wide), where), *over)
-    n = jnp.maximum(count, 1)  # W = 0: every sum is 0, and so are μ and σ²
+    count = _count(x, where, *over)
+    # W = 0: every sum is 0, and so are μ and σ²
+    n = count if where is None else jnp.maximum(count, 1)
     mean = _total(_kept(wide, where), *over) / n
     var = _total(_kept(jnp.square(wide - mean), where), *over) / n
     istd = jax.lax.rsqrt(var + eps)

@@ -1,0 +1,51 @@
+"""Polynomials as text, for obligations and reports."""
+
+from fractions import Fraction
+
+_LETTERS = "ijklmpqrs"
+_FREE = "abcdefgh"
+
+
+def poly_words(terms: dict, limit: int = 8) -> str:
+    """A polynomial as a formula, cut after `limit` terms."""
+    if not terms:
+        return "0"
+    shown = sorted(terms.items(), key=lambda item: (len(str(item[0])), str(item[0])))
+    words = [_term_words(monomial, coefficient) for monomial, coefficient in shown[:limit]]
+    more = f" + … ({len(terms) - limit} more terms)" if len(terms) > limit else ""
+    return " + ".join(words).replace("+ −", "− ") + more
+
+
+def _term_words(monomial: tuple, coefficient: Fraction) -> str:
+    factors = [_factor_words(factor, power) for factor, power in monomial]
+    number = str(abs(coefficient))
+    if factors and abs(coefficient) == 1:
+        number = ""
+    elif coefficient.denominator > 1 and factors:
+        number = f"({number})"
+    product = "·".join([number, *factors] if number else factors)
+    return ("−" if coefficient < 0 else "") + product
+
+
+def _factor_words(factor: tuple, power: int) -> str:
+    kind, head, tail = factor
+    if kind == 0:
+        return head + _subscript(tail) + _superscript(power)
+    inside = "·".join(name + _subscript(indices) + _superscript(p) for (name, indices), p in tail)
+    indices = "".join(_letter(-1 - k) for k in range(len(head)))
+    text = f"Σ_{indices} {inside}"
+    return f"({text})" + _superscript(power)
+
+
+def _subscript(indices: tuple[int, ...]) -> str:
+    return f"[{','.join(_letter(i) for i in indices)}]" if indices else ""
+
+
+def _letter(index: int) -> str:
+    if index >= 0:
+        return _FREE[index] if index < len(_FREE) else f"a{index}"
+    return _LETTERS[-1 - index] if -index <= len(_LETTERS) else f"i{-index}"
+
+
+def _superscript(power: int) -> str:
+    return "" if power == 1 else str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

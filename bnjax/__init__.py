@@ -1,6 +1,7 @@
 """Batch normalization in JAX whose backward pass can be trusted.
 
 Each theorem of the chapter is a function with a hand-derived VJP; `THEOREMS` is the table of them.
+`check_vjp` tries a hand VJP of your own at points, and `prove_vjp` decides it for every size.
 The layers are in `bnjax.nn.nnx` and `bnjax.nn.linen`, the networks in `bnjax.models`.
 """
 
@@ -13,6 +14,21 @@ from bnjax.theorems import (
     inverse_stddev,
     normalize,
 )
+from bnjax.verify import CheckReport, assert_vjp, check_vjp
+from bnjax.verify.proof import Proof, prove_vjp
 
-__all__ = ["THEOREMS", "Theorem", "affine", "batch_norm", "center", "inverse_stddev", "normalize"]
+__all__ = [
+    "THEOREMS",
+    "CheckReport",
+    "Proof",
+    "Theorem",
+    "affine",
+    "assert_vjp",
+    "batch_norm",
+    "center",
+    "check_vjp",
+    "inverse_stddev",
+    "normalize",
+    "prove_vjp",
+]
 __version__ = "0.1.0"

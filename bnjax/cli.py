@@ -116,6 +116,37 @@ def data(
     print(f"ready: {prepare_cifar10(data_dir)}")
 
 
+@app.command(epilog="Example: bnjax verify --json verdicts.json")
+def verify(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the verdicts as JSON.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Also write them as a page.")] = None,
+) -> None:
+    """Check, prove and bound every theorem, and refuse every planted mistake.
+
+    A line for each theorem: whether check_vjp finds nothing wrong, what prove_vjp says for every batch
+    size, how many planted wrong rules each of them catches, and a certified bound on float32 rounding.
+    Exit code 1 if anything falls.
+    """
+    from bnjax import THEOREMS
+    from bnjax.verify import verdicts
+    from bnjax.verify.mutants import MUTANTS
+
+    files = {json_file: verdicts.as_json, html_file: verdicts.as_html}
+    for file in files:
+        if file is not None and not (file.parent.is_dir() and not file.is_dir()):
+            raise UserError(f"{file} cannot be written: its folder must exist, and it must not be one")
+    print(verdicts.line(verdicts.HEADER), flush=True)
+    found = []
+    for verdict in verdicts.verdicts(THEOREMS, MUTANTS):
+        found.append(verdict)
+        print(verdicts.line(verdicts.row(verdict)), flush=True)
+    for file, written in files.items():
+        if file is not None:
+            file.write_text(written(found))
+    if not all(verdict.ok for verdict in found):
+        raise typer.Exit(1)
+
+
 def _config(context: typer.Context) -> "Config":
     """The options of a training command as a `Config`: they have the same names."""
     from bnjax.runs import DEFAULT_EPOCHS, Config
@@ -142,6 +173,8 @@ def main() -> None:
         message = error.format_message()
     except UserError as error:
         message = str(error)
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}"
     except ModuleNotFoundError as error:
         message = f'{error.name} is not installed: pip install "bnjax[train]"'
     print(f"bnjax: {' '.join(message.split())}", file=sys.stderr)

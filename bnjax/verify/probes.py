@@ -1,0 +1,259 @@
+"""Where a rule is examined: small shapes, data that make errors loud, and cotangents that see them.
+
+An error in a backward pass hides at large n, behind a random cotangent, in data of variance ≫ ε: a
+batch norm without its mean term is wrong by 10⁻⁴ at n = 131,072 under a random cotangent, and by
+everything under dy = 1 or at n = 2.  So besides the arrays that came, a rule is run on small ones of the
+same ranks, on several kinds of data, and along every cotangent while those are few.
+
+Everything here is seeded and made by numpy in float64: the same arguments give the same probes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+SEED = 34
+SMALL = 8  # the largest size of a shrunk dimension
+MOST_ELEMENTS = 1024  # of a shrunk array
+_KNOWN = 4096  # values of a given array that small data are made from
+FULL_JACOBIAN = 128  # outputs up to which every one-hot cotangent is tried
+
+Sizes = dict[int, int]
+
+
+def generator(*key: int) -> np.random.Generator:
+    """Random numbers of their own for each `key`."""
+    return np.random.default_rng((SEED, *key))
+
+
+# --- shapes -----------------------------------------------------------------------------------------------
+
+
+def shrunk_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Sizes]:
+    """Small sizes for the arguments' dimensions, as maps from the size that came to the one to try.
+
+    Equal sizes stay equal and 1 stays 1, so whatever relation ties the arguments' shapes together holds.
+    The size of most elements, taken to be the batch, runs from 1 to 8 while the others are small and
+    distinct; then each of the others takes its turn.
+    """
+    sizes = sorted({size for shape in shapes for size in shape if size != 1}, reverse=True)
+    if not sizes:
+        return [{}]
+    small = {size: 2 + i % 3 for i, size in enumerate(reversed(sizes))}
+    leader = _leader(shapes, sizes)
+    tried = [small | {leader: k} for k in range(1, SMALL + 1)]
+    for size in sizes:
+        if size != leader:
+            tried += [small | {leader: 4, size: 1}, small | {leader: 3, size: 5}]
+    return [t for t in tried if max(_elements(shape, t) for shape in shapes) <= MOST_ELEMENTS]
+
+
+def fewer_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Sizes]:
+    """The batch alone made smaller, for functions that hold the other sizes fixed."""
+    sizes = sorted({size for shape in shapes for size in shape if size != 1}, reverse=True)
+    if not sizes:
+        return []
+    leader = _leader(shapes, sizes)
+    tried: list[Sizes] = [{leader: k} for k in (1, 2, 3, 5, SMALL) if k != leader]
+    return [t for t in tried if max(_elements(shape, t) for shape in shapes) <= MOST_ELEMENTS]
+
+
+def grown_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Sizes]:
+    """Sizes in which 1 is taken for a size like any other, for arguments that show nothing otherwise."""
+    sizes = {size for shape in shapes for size in shape}
+    if 1 not in sizes:
+        return []
+    others = {size: size if size <= SMALL else 2 + i % 3 for i, size in enumerate(sorted(sizes - {1}))}
+    return [others | {1: k} for k in (3, 5, 8)]
+
+
+def resized(shape: tuple[int, ...], sizes: Sizes) -> tuple[int, ...]:
+    """`shape` with the sizes that `sizes` names changed."""
+    return tuple(sizes.get(size, size) for size in shape)
+
+
+def _leader(shapes: Sequence[tuple[int, ...]], sizes: Sequence[int]) -> int:
+    """The first size of the first largest array: by custom, the batch."""
+    largest = max(shapes, key=lambda shape: (len(shape), int(np.prod(shape))))
+    return next((size for size in largest if size != 1), sizes[0])
+
+
+def _elements(shape: tuple[int, ...], sizes: Sizes) -> int:
+    return int(np.prod(resized(shape, sizes)))
+
+
+# --- data -------------------------------------------------------------------------------------------------
+
+VARIANTS = ("like the arguments", "negated", "low variance", "large offset", "signs flipped")
+
+
+def is_positive(leaf: np.ndarray) -> bool:
+    """Whether `leaf` may have to be positive, as ε is: every element of it is."""
+    return leaf.size > 0 and bool(np.all(leaf > 0))
+
+
+def float_leaf(
+    given: np.ndarray,
+    shape: tuple[int, ...],
+    variant: str,
+    rng: np.random.Generator,
+    *,
+    main: bool,
+    flip: bool,
+    low_scale: float,
+    offset: float,
+) -> np.ndarray:
+    """A float argument of `shape` in the manner of `given`.
+
+    Values are drawn from between those that came, so that whatever range they keep to is kept;
+    what is positive stays so, and of its magnitude.  `main` arguments (the batch) take part in the low
+    variance and the large offset; `flip` says that the primal takes negative values of this one too.
+    """
+    values = _resample(given, shape, rng)
+    if is_positive(given) and not main:
+        return -values if variant == "signs flipped" and flip else values
+    if variant == "negated" and not is_positive(given):
+        return -values
+    if variant == "low variance" and main:
+        noise = low_scale * rng.normal(size=shape)
+        return np.abs(noise) + low_scale if is_positive(given) else noise
+    if variant == "large offset" and main:
+        return values + offset * max(float(np.std(values)), 1e-3)
+    if variant == "signs flipped" and flip:
+        return -values
+    return values
+
+
+def _resample(given: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Values between those of `given`; where they are all one value, values about it."""
+    known = given[np.isfinite(given)].ravel()
+    if known.size == 0 or not np.any(known):
+        return rng.normal(size=shape)
+    if np.ptp(known) <= 1e-9 * np.max(np.abs(known)):
+        return known[0] * np.exp(0.25 * rng.normal(size=shape))
+    first, second = rng.choice(known, size=(2, *shape))
+    return first + rng.uniform(0.05, 0.2, size=shape) * (second - first)
+
+
+def integer_leaf(
+    given: np.ndarray, shape: tuple[int, ...], sizes: Sizes, rng: np.random.Generator
+) -> np.ndarray:
+    """An integer or boolean argument: values that came, kept below the new size of what they may index.
+
+    A label in [0, C) must stay a label: the smallest original size above every value is taken to be C.
+    """
+    if given.size == 0:
+        return np.zeros(shape, given.dtype)
+    values = rng.choice(given.ravel(), size=shape)
+    if given.dtype == np.bool_ or shape == () or np.min(given) < 0:
+        return values
+    above = [size for size in sizes if size > np.max(given)]
+    return values % sizes[min(above)] if above else values
+
+
+def low_scale(floats: Sequence[np.ndarray]) -> float:
+    """A standard deviation with σ² below the smallest positive parameter (ε, if there is one)."""
+    small = [float(np.min(leaf)) for leaf in floats if is_positive(leaf) and np.min(leaf) < 0.1]
+    return 0.5 * float(np.sqrt(min(small))) if small else 1e-3
+
+
+# --- cotangents -------------------------------------------------------------------------------------------
+
+SCALE = 2.0**20
+# of these, in this order: two, their sum, the first by SCALE, by −1/SCALE, by 0
+LINEAR = (
+    "random",
+    "second random",
+    "sum of the randoms",
+    "random, large",
+    "random, small and negated",
+    "zero",
+)
+
+
+def cotangents(
+    outputs: Sequence[np.ndarray], arguments: Sequence[np.ndarray], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Named cotangents for small outputs, each a vector over all outputs' elements, one after another.
+
+    Every one-hot while they are few, the structured ones, and the family that linearity is seen on.
+    """
+    size = sum(y.size for y in outputs)
+    chosen = range(size) if size <= FULL_JACOBIAN else sorted(rng.choice(size, 16, replace=False))
+    probes = {f"one-hot {i}": np.eye(1, size, i)[0] for i in chosen}
+    probes |= structured(outputs, arguments)
+    first, second = rng.normal(size=(2, size))
+    family = (first, second, first + second, SCALE * first, -first / SCALE, np.zeros(size))
+    return probes | dict(zip(LINEAR, family, strict=True))
+
+
+def structured(outputs: Sequence[np.ndarray], arguments: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Ones; the output, its means over each axis and what is left; arguments shaped like it; blocks."""
+    size = sum(y.size for y in outputs)
+    ones = np.ones(size)
+    values = [np.nan_to_num(y) for y in outputs]
+    probes = {"ones": ones, "output": _vector(values)}
+    for axis in range(max(y.ndim for y in outputs)):
+        means = [
+            np.broadcast_to(y.mean(axis, keepdims=True), y.shape) if axis < y.ndim and y.size else 0 * y
+            for y in values
+        ]
+        probes[f"output's mean over axis {axis}"] = _vector(means)
+        probes[f"output less its mean over axis {axis}"] = _vector(values) - _vector(means)
+    for i, argument in enumerate(arguments):
+        if [argument.shape] == [y.shape for y in outputs]:
+            probes[f"argument {i}"] = argument.ravel()
+    if size > 1:
+        probes["first half"] = np.where(np.arange(size) < size // 2, 1.0, 0.0)
+        probes["every other"] = np.arange(size) % 2.0
+    if len(outputs) > 1:
+        edges = np.cumsum([0, *(y.size for y in outputs)])
+        for i in range(len(outputs)):
+            probes[f"ones on output {i}"] = np.where(
+                (np.arange(size) >= edges[i]) & (np.arange(size) < edges[i + 1]), 1.0, 0.0
+            )
+    return probes
+
+
+def few_cotangents(outputs: Sequence[np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """What large outputs are probed with: the directions in which batch errors add up, and a random one."""
+    size = sum(y.size for y in outputs)
+    output = _vector([np.nan_to_num(y) for y in outputs])
+    half = np.where(np.arange(size) < size // 2, 1.0, 0.0)
+    return {
+        "ones": np.ones(size),
+        "output": output,
+        "first half": half,
+        "random": rng.standard_normal(size, np.float32).astype(np.float64),
+        "one-hot 0": np.eye(1, size)[0],
+    }
+
+
+def sample(given: np.ndarray) -> np.ndarray:
+    """A few of the values that came, the extreme ones among them: what small data are made like."""
+    flat = given.ravel()
+    if flat.size <= _KNOWN:
+        return given
+    few = flat[:: flat.size // _KNOWN]
+    return np.append(few, [flat.min(), flat.max()])
+
+
+def null_directions(jacobian: np.ndarray) -> list[np.ndarray]:
+    """Up to two cotangents dy ≠ 0 with dy·J ≈ 0: what an argument's true cotangent does not see."""
+    if not np.all(np.isfinite(jacobian)) or jacobian.size == 0:
+        return []
+    u, s, _ = np.linalg.svd(jacobian, full_matrices=True)
+    rank = int(np.sum(s > 1e-6 * max(s.max(initial=0), 1e-300)))
+    return [u[:, i] * np.sqrt(len(u)) for i in range(rank, len(u))[:2]]
+
+
+def split(vectors: np.ndarray, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """[probe, element] as one [probe, *shape] array an output."""
+    edges = np.cumsum([y.size for y in outputs])[:-1]
+    parts = np.split(vectors, edges, axis=-1)
+    return [p.reshape((*vectors.shape[:-1], *y.shape)) for p, y in zip(parts, outputs, strict=True)]
+
+
+def _vector(values: Sequence[Any]) -> np.ndarray:
+    return np.concatenate([np.ravel(v) for v in values]) if values else np.zeros(0)

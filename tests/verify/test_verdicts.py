@@ -1,0 +1,97 @@
+"""The rows of `bnjax verify`, and that a theorem or a verifier that falls makes it exit with 1."""
+
+import dataclasses
+import json
+import sys
+
+import jax
+import pytest
+
+import bnjax
+from bnjax import THEOREMS, cli
+from bnjax.verify import mutants, verdicts
+from bnjax.verify.mutants import MUTANTS
+from bnjax.verify.refusal import refuses
+
+CENTERING = THEOREMS[1]
+
+
+def forgetful_center(x):
+    """Theorem 29's op with the classic wrong rule, dx = dy."""
+    return _forgetful(x)
+
+
+_forgetful = jax.custom_vjp(lambda x: CENTERING.primal(x))
+_forgetful.defvjp(lambda x: (CENTERING.primal(x), None), lambda _, dy: (dy,))
+
+
+def test_a_theorem_that_holds():
+    (verdict,) = verdicts.verdicts([CENTERING], MUTANTS)
+    assert verdict.ok
+    assert (verdict.number, verdict.proof, verdict.checked) == (29, "proved", True)
+    assert verdict.refused == verdict.mutants == sum(m.target == "center" for m in MUTANTS) > 0
+    assert verdict.refuted == verdict.real > 0
+    assert 0 < verdict.rounding < 1e-5
+
+
+def test_a_wrong_rule_falls_to_the_checker_and_to_the_prover():
+    wrong = dataclasses.replace(CENTERING, op=forgetful_center)
+    (verdict,) = verdicts.verdicts([wrong], ())
+    assert not verdict.ok
+    assert (verdict.checked, verdict.proof) == (False, "refuted")
+
+
+def test_a_verifier_that_lets_a_mutant_live_is_noticed():
+    """A right rule in the place of a mutant: neither verifier refuses it, and the verdict says so."""
+    mutant = next(m for m in MUTANTS if m.target == "center" and m.real)
+    (verdict,) = verdicts.verdicts([CENTERING], [dataclasses.replace(mutant, op=CENTERING.op)])
+    assert not verdict.ok
+    assert (verdict.refused, verdict.refuted) == (0, 0)
+
+
+def test_refuses_says_what_the_whole_check_says():
+    """On one mutant of each kind of evidence: a number, a structure, something only compiling shows."""
+    for name in ("without the mean", "dγ not summed", "only in bfloat16: dx doubled"):
+        mutant = next(m for m in MUTANTS if m.name.endswith(name))
+        assert refuses(mutant.op, mutant.primal, *mutant.arguments(8)), name
+    assert not refuses(CENTERING.op, CENTERING.primal, *mutants.MUTANTS[0].arguments(8)[:1])
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["bnjax", "verify", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    return exit_.value.code or 0, capsys.readouterr()
+
+
+def test_the_command_writes_a_table_json_and_a_page(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(bnjax, "THEOREMS", (CENTERING,))
+    code, captured = run(monkeypatch, capsys, "--json", tmp_path / "v.json", "--html", tmp_path / "v.html")
+    assert code == 0
+    header, row = captured.out.splitlines()
+    assert header.startswith("theorem ")
+    assert row.startswith("29 centering Jacobian")
+    assert "proved" in row
+    written = json.loads((tmp_path / "v.json").read_text())
+    assert written["ok"] is True
+    assert [theorem["number"] for theorem in written["theorems"]] == [29]
+    assert "<td>29 centering Jacobian</td>" in (tmp_path / "v.html").read_text()
+
+
+def test_the_command_exits_with_1_if_anything_falls(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(bnjax, "THEOREMS", (dataclasses.replace(CENTERING, op=forgetful_center),))
+    code, captured = run(monkeypatch, capsys, "--json", tmp_path / "v.json")
+    assert code == 1
+    assert "WRONG" in captured.out
+    assert json.loads((tmp_path / "v.json").read_text())["ok"] is False
+
+
+def test_a_file_that_cannot_be_written_is_said_before_the_work(monkeypatch, capsys, tmp_path):
+    code, captured = run(monkeypatch, capsys, "--json", tmp_path / "nowhere" / "v.json")
+    assert (code, captured.out) == (2, "")
+    assert "cannot be written" in captured.err
+
+
+@pytest.mark.slow
+def test_every_theorem_holds_and_every_mutant_falls():
+    assert all(verdict.ok for verdict in verdicts.verdicts(THEOREMS, MUTANTS))

@@ -111,6 +111,11 @@ def _wide(a: Any, xp: Any) -> Any:
     return xp.asarray(a) if xp is np and isinstance(a, np.ndarray | np.generic | bool | int) else a
 
 
+def _numpy(a: Any) -> Any:
+    """`a` for numpy; a random key is no number and stays as it is."""
+    return a if jnp.issubdtype(a.dtype, jax.dtypes.extended) else np.asarray(a)
+
+
 class _Machine(NamedTuple):
     xp: Any
     rounding: Rounding
@@ -125,7 +130,7 @@ class _Machine(NamedTuple):
             *(jnp.asarray(v) if isinstance(v, np.ndarray) else v for v in values), **params
         )
         if self.xp is np:
-            return [np.asarray(o) for o in out] if eqn.primitive.multiple_results else np.asarray(out)
+            return [_numpy(o) for o in out] if eqn.primitive.multiple_results else _numpy(out)
         return out
 
     def rounded(self, value: Any, radius: Any, weight: float = 1) -> Ball:
@@ -241,6 +246,7 @@ def _lipschitz(machine: _Machine, eqn: Any, *balls: Ball) -> Ball:
 def _move(machine: _Machine, eqn: Any, *balls: Ball) -> Ball | list[Ball]:
     """Moves elements about (reshape, slice, gather, …): the radii move along; indices are exact."""
     value = machine.apply(eqn, *(b.value for b in balls))
+    radius: Any
     if all(map(_exact, balls)):
         radius = [None] * len(value) if eqn.primitive.multiple_results else None
     else:
@@ -408,8 +414,8 @@ def _scan(machine: _Machine, eqn: Any, *balls: Ball) -> list[Ball]:
     params, xp = eqn.params, machine.xp
     body, length = params["jaxpr"], params["length"]
     fixed, carried = _scan_counts(params, len(balls))
-    consts, carry, scanned = balls[:fixed], balls[fixed : fixed + carried], balls[fixed + carried :]
-    scanned = _dense(scanned, xp)
+    consts, scanned = balls[:fixed], _dense(balls[fixed + carried :], xp)
+    carry: Sequence[Ball] = balls[fixed : fixed + carried]
 
     def step(carry: Sequence[Ball], slices: Sequence[Ball]) -> tuple[list[Ball], list[Ball]]:
         out = _dense(_run(body.jaxpr, body.consts, [*consts, *carry, *slices], machine), xp)
@@ -442,10 +448,10 @@ def _while(machine: _Machine, eqn: Any, *balls: Ball) -> list[Ball]:
     first, second = params["cond_nconsts"], params["body_nconsts"]
     test_consts, body_consts = balls[:first], balls[first : first + second]
 
-    def go_on(carry: Sequence[Ball]) -> Any:
+    def go_on(carry: Any) -> Any:
         return _run(test.jaxpr, test.consts, [*test_consts, *carry], machine)[0].value
 
-    def step(carry: Sequence[Ball]) -> list[Ball]:
+    def step(carry: Any) -> list[Ball]:
         return _dense(_run(body.jaxpr, body.consts, [*body_consts, *carry], machine), xp)
 
     carry = _dense(balls[first + second :], xp)

@@ -46,9 +46,12 @@ def compare_cotangents(
     balls: Sequence[Ball],
     rounding: Rounding,
 ) -> None:
-    """Every float argument's cotangents, [probe, *leaf], against their enclosures; and what was seen."""
+    """Every float argument's cotangents, [probe, *leaf], against their enclosures; and what was seen.
+
+    Second derivatives go on with the cotangent's own.
+    """
     for j, (array, ball) in enumerate(zip(got, balls, strict=True)):
-        label = subject.labels[subject.floats[j]]
+        label = subject.labels[subject.floats[j]] if j < len(subject.floats) else "dy"
         shown = _compare(subject, record, context, label, array, ball, rounding)
         if context.stage == "value" or context.dtype == "given":
             record.seen |= {j} if shown else set()

@@ -106,7 +106,7 @@ def _judge(subject: Problem, given: Sequence[Any], shapes: Sequence[Any], kinks:
     ) -> list[Any]:
         ref = reference(jaxpr, arrays, cotangent, subject, rounding, kinks, xp)
         lifted = [Ball(b.value[None], None if b.radius is None else b.radius[None]) for b in ref.results]
-        verdicts = []
+        verdicts: list[Any] = []
         for got, ball in zip([*results, *pulled], [*lifted, *ref.cotangents], strict=True):
             if got.shape != ball.value.shape[1:] or got.size == 0:
                 verdicts.append(None)
@@ -143,8 +143,8 @@ def _hold(
 ) -> None:
     """What the op returned for one cotangent; `arrays` are the arguments in float64."""
     wide = [np.asarray(c).astype(np.float64) for c in context.cotangents]
-    got = [[np.asarray(a).astype(np.float64) for a in group] for group in (results, cotangents)]
-    verdicts = judge(arrays, wide, *got, rounding)
+    returned = [[np.asarray(a).astype(np.float64) for a in group] for group in (results, cotangents)]
+    verdicts = judge(arrays, wide, *returned, rounding)
     for j, (got, verdict) in enumerate(zip([*results, *cotangents], verdicts, strict=True)):
         j -= len(results)
         label = subject.labels[subject.floats[j]] if j >= 0 else ""
@@ -159,7 +159,17 @@ def _hold(
         if ratio > 1:
             index = tuple(int(i) for i in np.unravel_index(int(place), np.shape(got)))
             record.fail(
-                failure(subject, context, label, 0, index, tuple(map(float, numbers)), float(ratio), 1, stage)
+                failure(
+                    subject,
+                    context,
+                    label,
+                    0,
+                    index,
+                    (float(numbers[0]), float(numbers[1]), float(numbers[2])),
+                    float(ratio),
+                    1,
+                    stage,
+                )
             )
 
 

@@ -43,17 +43,19 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda params, *arrays: np.asarray(function(*arrays))
 
 
+_ELEMENTWISE: dict[str, Callable[..., Any]] = {
+    "add": np.add, "sub": np.subtract, "add_any": np.add, "mul": np.multiply, "neg": np.negative,
+    "abs": np.abs, "max": np.maximum, "min": np.minimum, "square": np.square, "sqrt": np.sqrt,
+    "rsqrt": lambda a: 1 / np.sqrt(a), "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p,
+    "tanh": np.tanh, "logistic": lambda a: 0.5 * (1 + np.tanh(0.5 * a)), "sin": np.sin, "cos": np.cos,
+    "sign": np.sign, "pow": np.power, "gt": np.greater, "lt": np.less, "ge": np.greater_equal,
+    "le": np.less_equal, "eq": np.equal, "ne": np.not_equal, "copy": np.asarray, "copy_p": np.asarray,
+    "stop_gradient": np.asarray, "is_finite": np.isfinite, "and": np.bitwise_and,
+    "or": np.bitwise_or, "not": np.invert,
+}  # fmt: skip
+
 NUMPY: dict[str, Callable[..., Any]] = {
-    **{name: _plain(f) for name, f in {
-        "add": np.add, "sub": np.subtract, "add_any": np.add, "mul": np.multiply, "neg": np.negative,
-        "abs": np.abs, "max": np.maximum, "min": np.minimum, "square": np.square, "sqrt": np.sqrt,
-        "rsqrt": lambda a: 1 / np.sqrt(a), "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p,
-        "tanh": np.tanh, "logistic": lambda a: 0.5 * (1 + np.tanh(0.5 * a)), "sin": np.sin, "cos": np.cos,
-        "sign": np.sign, "pow": np.power, "gt": np.greater, "lt": np.less, "ge": np.greater_equal,
-        "le": np.less_equal, "eq": np.equal, "ne": np.not_equal, "copy": np.asarray, "copy_p": np.asarray,
-        "stop_gradient": np.asarray, "is_finite": np.isfinite, "and": np.bitwise_and,
-        "or": np.bitwise_or, "not": np.invert,
-    }.items()},
+    **{name: _plain(f) for name, f in _ELEMENTWISE.items()},
     "reduce_sum": _over(np.sum), "reduce_max": _over(np.max), "reduce_min": _over(np.min),
     "div": lambda p, a, b: np.asarray(a / b if a.dtype.kind == "f" else np.fix(a / b).astype(a.dtype)),
     "integer_pow": lambda p, a: np.asarray(a) ** float(p["y"]) if p["y"] < 0 else np.asarray(a) ** p["y"],

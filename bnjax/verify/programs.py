@@ -66,7 +66,11 @@ def problem(op: Callable[..., Any], primal: Callable[..., Any], args: tuple[Any,
 
 
 def _problem(op: Any, primal: Any, paths: Any, treedef: Any, *, static_floats: bool) -> Problem:
-    leaves, dtypes, labels, arrays, floats = [], [], [], [], []
+    leaves: list[Any] = []
+    dtypes: list[Any] = []
+    labels: list[str] = []
+    arrays: list[Any] = []
+    floats: list[int] = []
     for path, leaf in paths:
         is_array = isinstance(leaf, np.ndarray | np.generic | jax.Array)
         if not is_array and (static_floats or type(leaf) is not float):

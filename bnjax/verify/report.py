@@ -180,8 +180,8 @@ class Record:
         key = (failure.stage, failure.argument)
         old = self.failures.get(key)
         count = failure.count + (old.count if old else 0)
-        worse = old is None or failure.ratio > old.ratio
-        self.failures[key] = replace(failure if worse else old, count=count)  # type: ignore[type-var]
+        worst = failure if old is None or failure.ratio > old.ratio else old
+        self.failures[key] = replace(worst, count=count)
 
     def note(self, text: str) -> None:
         """Add what is no failure but should be known; once."""

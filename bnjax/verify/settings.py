@@ -17,37 +17,15 @@ from bnjax.verify.report import Record, says
 GIVEN = "as given"
 _JUMP = 2.0**-20  # of the largest element: what no smooth program changes by within a hair
 _GIVEN_KEY = 99
+_NULL_DIRECTIONS = 512  # results up to which null directions are found
 _FEWER_KEY = 20
 MAIN_KEYS = (2, _FEWER_KEY + 2)  # a batch of 3
 NARROW_KEYS = (0, 2, _FEWER_KEY, _FEWER_KEY + 2)  # batches of 1 and 3
 SMALL = 4096  # elements of the arguments, and of the results, up to which the given ones are a small setting
 _KINKS = {
-    "max",
-    "min",
-    "abs",
-    "sign",
-    "floor",
-    "ceil",
-    "round",
-    "clamp",
-    "reduce_max",
-    "reduce_min",
-    "argmax",
-    "argmin",
-    "sort",
-    "top_k",
-    "cummax",
-    "cummin",
-    "reduce_window_max",
-    "reduce_window_min",
-    "gt",
-    "lt",
-    "ge",
-    "le",
-    "eq",
-    "ne",
-    "select_and_scatter_add",
-    "select_and_gather_add",
+    *("max", "min", "abs", "sign", "floor", "ceil", "round", "clamp", "gt", "lt", "ge", "le", "eq", "ne"),
+    *("reduce_max", "reduce_min", "argmax", "argmin", "sort", "top_k", "cummax", "cummin"),
+    *("reduce_window_max", "reduce_window_min", "select_and_scatter_add", "select_and_gather_add"),
 }
 
 
@@ -63,9 +41,8 @@ class Setting:
     outputs: dict[str, list[np.ndarray]]  # variant ↦ floating results, to make cotangents from
     probes: dict[str, dict[str, np.ndarray]]  # variant ↦ name ↦ cotangent
     references: dict[str, "Reference"] = field(default_factory=dict)
-    returned: dict[str, tuple[list[Any], list[Any]]] = field(
-        default_factory=dict
-    )  # by the op: results, cotangents
+    # variant ↦ what the op returned: results, cotangents
+    returned: dict[str, tuple[list[Any], list[Any]]] = field(default_factory=dict)
 
     @property
     def is_given(self) -> bool:
@@ -233,10 +210,27 @@ def _with_reference(subject: Problem, setting: Setting) -> Setting:
         )
         setting.outputs[variant] = results
         setting.probes[variant] = probes.cotangents(results, floats, rng)
+    if probes.FULL_JACOBIAN < sum(y.size for y in results) <= _NULL_DIRECTIONS:
+        _add_null_directions(subject, setting)
     variant = next(iter(setting.wide))
     program = vjp_program(subject.primal, subject)
     setting.jaxpr = trace(program, setting.wide[variant], setting.cotangents(variant))
     return setting
+
+
+def _add_null_directions(subject: Problem, setting: Setting) -> None:
+    """Where not every cotangent is tried: two that the largest argument's true cotangent does not see."""
+    size = sum(y.size for y in next(iter(setting.outputs.values())))
+    program, exact = vjp_program(subject.primal, subject), bounds.rounding(np.float64)
+    jaxpr = None
+    for variant, arrays in setting.wide.items():
+        every = probes.split(np.eye(size), setting.outputs[variant])
+        jaxpr = jaxpr or trace(program, arrays, every)
+        pulled = bounds.enclose(jaxpr, [*arrays, *every], exact)[-len(subject.floats) :]
+        largest = max((b.value for b in pulled), key=np.size)
+        found = probes.null_directions(largest.reshape(size, -1))
+        for i, vector in enumerate((found + [np.zeros(size)] * 2)[:2]):
+            setting.probes[variant][f"null direction {i}"] = vector
 
 
 def _data(

@@ -112,23 +112,20 @@ def vmap_stage(subject: Problem, record: Record, main: Setting, outcome: Any, ro
 def _own(main: Setting, variant: str, returned: Any, rounding: Rounding) -> tuple[list[Ball], list[Ball]]:
     """What the op itself returned, right or wrong, give or take twice what the reference is allowed."""
     ref = main.references[variant]
-    groups = []
-    for got, balls in zip(returned, (_lifted(ref.results), ref.cotangents), strict=True):
-        allowed = [2 * bounds.allowance(b, rounding) for b in balls]
-        if balls is not ref.cotangents:
-            allowed = [a[0] for a in allowed]
-        groups.append(
-            [
-                Ball(
-                    np.asarray(g, np.float64),
-                    np.broadcast_to(a, np.shape(g))
-                    if np.shape(g) == a.shape
-                    else np.full(np.shape(g), np.inf),
-                )
-                for g, a in zip(got, allowed, strict=False)
-            ]
-        )
-    return groups[0], groups[1]
+    groups = (_lifted(ref.results), ref.cotangents)
+    allowed = [[2 * bounds.allowance(b, rounding) for b in group] for group in groups]
+    allowed[0] = [a[0] for a in allowed[0]]
+    return tuple(
+        [_about(g, a) for g, a in zip(got, group, strict=False)]
+        for got, group in zip(returned, allowed, strict=True)
+    )  # type: ignore[return-value]
+
+
+def _about(got: Any, allowed: Any) -> Ball:
+    """A ball about what came; about nothing in particular where it has not the shape it should have."""
+    if np.shape(got) != np.shape(allowed):
+        allowed = np.full(np.shape(got), np.inf)
+    return Ball(np.asarray(got, np.float64), allowed)
 
 
 # --- second order -----------------------------------------------------------------------------------------
@@ -178,10 +175,8 @@ def second_order_stages(
         context = Context(
             stage, main.label, ["random"], "", main.arguments(0)[0], [c[None] for c in cotangent]
         )
-        got = jax.tree.leaves(outcome)[: len(subject.floats)]
-        compare_cotangents(
-            subject, record, context, [g[None] for g in got], _lifted(balls[: len(got)]), rounding
-        )
+        got = jax.tree.leaves(outcome)
+        compare_cotangents(subject, record, context, [g[None] for g in got], _lifted(balls), rounding)
 
 
 def _lifted(balls: Sequence[Ball]) -> list[Ball]:
@@ -263,7 +258,7 @@ def non_finite_stage(
             arrays[i] = np.array(arrays[i])
             arrays[i].flat[0] = poison
             ref = reference(main.jaxpr, arrays, cotangents, subject, bounds.rounding(np.float64), False)
-            outcome = together.run(defaults | {main.key: (arrays, cotangents)})[main.key]
+            outcome = together.run({**defaults, main.key: (arrays, cotangents)})[main.key]
             if isinstance(outcome, Exception):
                 record.fail(Failure("non-finite", "", main.label, message=f"the op raises {says(outcome)}"))
                 continue

@@ -33,7 +33,7 @@ def _rule(primal, backward, forward=None):
 
 def _f32(a):
     """Sums are taken in float32 at least, as everywhere in this project."""
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+    return jnp.asarray(a).astype(jnp.promote_types(a.dtype, jnp.float32))
 
 
 def _total(a):

@@ -191,7 +191,7 @@ def judge(seed):
     return proof.status, truth
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_no_verdict_is_wrong(seed):
     judge(seed)
 
@@ -205,6 +205,6 @@ def test_the_fuzzer_makes_both_kinds_of_pairs():
 
 @pytest.mark.slow
 def test_no_verdict_is_wrong_on_two_thousand_pairs():
-    statuses = [judge(seed)[0] for seed in range(40, 2040)]
+    statuses = [judge(seed)[0] for seed in range(20, 2020)]
     assert statuses.count("proved") > 500
     assert statuses.count("refuted") > 500

@@ -31,7 +31,11 @@ def epsilons(rule):
 FLOATS = [r for r in RIGHT_RULES if all(np.asarray(a).dtype.kind == "f" for a in r.arguments(4, 0))]
 
 
-@pytest.mark.parametrize("rule", FLOATS, ids=lambda rule: rule.name)
+@pytest.mark.parametrize(
+    "rule",
+    [pytest.param(rule, marks=() if k % 4 == 0 else pytest.mark.slow) for k, rule in enumerate(FLOATS)],
+    ids=lambda rule: rule.name,
+)
 def test_a_right_rule_is_proved_or_refused(rule):
     proof = prove_vjp(rule.op, rule.primal, *shapes_of(rule), positive=epsilons(rule))
     expected = "refused" if any(word in rule.name for word in REFUSED) else "proved"

@@ -46,7 +46,7 @@ def test_a_theorem_is_proved(theorem, size):
     assert_proved(prove_vjp(theorem.op, theorem.primal, *shapes, positive=EPSILON[theorem.number]))
 
 
-@pytest.mark.parametrize("theorem", THEOREMS, ids=IDS)
+@pytest.mark.parametrize("theorem", [t for t in THEOREMS if t.number not in (31, 33)], ids=lambda t: t.number)
 @pytest.mark.parametrize("layout", IMAGES)
 @pytest.mark.parametrize("shared", [True, False], ids=["eps shared", "eps per channel"])
 def test_a_theorem_is_proved_for_images(theorem, layout, shared):

@@ -81,7 +81,7 @@ def test_same_seed_same_numbers_to_the_last_bit(data):
 
 def test_a_scanned_epoch_is_the_loop(data):
     loop, scanned = (epoch(data, scan=scan, momentum=0.9) for scan in (False, True))
-    # float32 roundoff, carried through five steps
+    # float32 roundoff (6e-8), grown by five steps of gradient descent at learning rate 0.05
     np.testing.assert_allclose(loop[2], scanned[2], rtol=1e-4)
 
 

@@ -42,6 +42,14 @@ def reduction(
     return x, axes
 
 
+def reduction_and_eps(
+    x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike, axis: Axes
+) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
+    """What the rules of istd and x̂ take: x, ε in the statistics' shape, and the axes."""
+    x, axes = reduction(x, axis)
+    return x, parameter("eps", eps, x, axes, scalar=True), axes
+
+
 def canonical_axes(axis: Axes, ndim: int) -> tuple[int, ...]:
     """`axis` (an int or a sequence of ints, negative ones from the end) sorted and non-negative."""
     try:

@@ -9,8 +9,7 @@ from bnjax.theorems.arguments import (
     Axes,
     check_positive,
     kronecker,
-    parameter,
-    reduction,
+    reduction_and_eps,
 )
 from bnjax.theorems.statistics import batch_statistics
 
@@ -44,7 +43,7 @@ def inverse_stddev(x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike = 1e-5, *,
     Source: *Verified Deep Learning with Lean 4*, chapter 5.
     """
     check_positive("eps", eps)
-    x, eps, axes = _arguments(x, eps, axis)
+    x, eps, axes = reduction_and_eps(x, eps, axis)
     return jnp.squeeze(_inverse_stddev(x, eps, axes), axes)
 
 
@@ -52,7 +51,7 @@ def inverse_stddev_primal(
     x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike = 1e-5, *, axis: Axes = 0
 ) -> jax.Array:
     """The forward of `inverse_stddev` without the hand VJP: what autodiff differentiates."""
-    x, eps, axes = _arguments(x, eps, axis)
+    x, eps, axes = reduction_and_eps(x, eps, axis)
     return jnp.squeeze(_forward(x, eps, axes), axes)
 
 
@@ -60,7 +59,7 @@ def inverse_stddev_jacobian(
     x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike = 1e-5, *, axis: Axes = 0
 ) -> jax.Array:
     """∂istd_c/∂x_i = −istd_c³·(x_i − μ_c)/n, zero for x_i of another channel; shape istd.shape + x.shape."""
-    x, eps, axes = _arguments(x, eps, axis)
+    x, eps, axes = reduction_and_eps(x, eps, axis)
     mean, var = batch_statistics(x, axes)
     istd = jax.lax.rsqrt(var + eps)
     n = math.prod(x.shape[a] for a in axes)
@@ -94,13 +93,6 @@ def partial_derivative_bound(n: int, eps: jax.typing.ArrayLike) -> jax.Array:
 def _check_batch_size(n: int) -> None:
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
-
-
-def _arguments(
-    x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike, axis: Axes
-) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
-    x, axes = reduction(x, axis)
-    return x, parameter("eps", eps, x, axes, scalar=True), axes
 
 
 def _forward(x: jax.Array, eps: jax.Array, axes: tuple[int, ...]) -> jax.Array:

@@ -9,8 +9,7 @@ from bnjax.theorems.arguments import (
     check_positive,
     kronecker,
     output_index,
-    parameter,
-    reduction,
+    reduction_and_eps,
 )
 from bnjax.theorems.statistics import batch_mean, batch_statistics, statistics_dtype
 
@@ -42,34 +41,27 @@ def normalize(x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike = 1e-5, *, axis
     Source: *Verified Deep Learning with Lean 4*, chapter 5, after Ioffe & Szegedy 2015.
     """
     check_positive("eps", eps)
-    return _normalize(*_arguments(x, eps, axis))
+    return _normalize(*reduction_and_eps(x, eps, axis))
 
 
 def normalize_primal(
     x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike = 1e-5, *, axis: Axes = 0
 ) -> jax.Array:
     """The forward of `normalize` without the hand VJP: what autodiff differentiates."""
-    return _forward(*_arguments(x, eps, axis))
+    return _forward(*reduction_and_eps(x, eps, axis))
 
 
 def normalize_jacobian(
     x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike = 1e-5, *, axis: Axes = 0
 ) -> jax.Array:
     """∂x̂_j/∂x_i = istd·(δ_ij − 1/n − x̂_j·x̂_i/n), zero between channels; shape x.shape + x.shape."""
-    x, eps, axes = _arguments(x, eps, axis)
+    x, eps, axes = reduction_and_eps(x, eps, axis)
     mean, var = batch_statistics(x, axes)
     istd = jax.lax.rsqrt(var + eps)
     x_hat = (x - mean) * istd
     n = math.prod(x.shape[a] for a in axes)
     delta, same_channel = kronecker(x, axes)
     return output_index(istd) * (delta - same_channel / n - output_index(x_hat) * x_hat * same_channel / n)
-
-
-def _arguments(
-    x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike, axis: Axes
-) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
-    x, axes = reduction(x, axis)
-    return x, parameter("eps", eps, x, axes, scalar=True), axes
 
 
 def _forward(x: jax.Array, eps: jax.Array, axes: tuple[int, ...]) -> jax.Array:

@@ -17,6 +17,7 @@ SEED = 34
 SMALL = 8  # the largest size of a shrunk dimension
 MOST_ELEMENTS = 1024  # of a shrunk array
 _KNOWN = 4096  # values of a given array that small data are made from
+_DRAWS = 16  # of narrow data, of which the one least clustered is taken
 FULL_JACOBIAN = 128  # outputs up to which every one-hot cotangent is tried
 
 Sizes = dict[int, int]
@@ -102,15 +103,19 @@ def float_leaf(
     main: bool,
     flip: bool,
     low_scale: float,
-    offset: float,
+    narrow: bool,
 ) -> np.ndarray:
     """A float argument of `shape` in the manner of `given`.
 
     Values are drawn from between those that came, so that whatever range they keep to is kept;
     what is positive stays so, and of its magnitude.  `main` arguments (the batch) take part in the low
     variance and the large offset; `flip` says that the primal takes negative values of this one too.
+
+    In a narrow dtype a right rule may round as E[x²] − E[x]² does, which loses (mean/std)² roundoffs, so
+    there (`narrow`) the batch's mean is kept within a few standard deviations.
     """
-    values = _resample(given, shape, rng)
+    signed = flip or not is_positive(given)
+    values = _spread_out(given, shape, rng, signed) if narrow and main else _resample(given, shape, rng)
     if is_positive(given) and not main:
         return -values if variant == "signs flipped" and flip else values
     if variant == "negated" and not is_positive(given):
@@ -119,7 +124,7 @@ def float_leaf(
         noise = low_scale * rng.normal(size=shape)
         return np.abs(noise) + low_scale if is_positive(given) else noise
     if variant == "large offset" and main:
-        return values + offset * max(float(np.std(values)), 1e-3)
+        return values + (2.0 if narrow else 1000.0) * max(float(np.std(values)), 1e-3)
     if variant == "signs flipped" and flip:
         return -values
     return values
@@ -136,12 +141,27 @@ def _resample(given: np.ndarray, shape: tuple[int, ...], rng: np.random.Generato
     return first + rng.uniform(0.05, 0.2, size=shape) * (second - first)
 
 
+def _spread_out(
+    given: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator, signed: bool
+) -> np.ndarray:
+    """Values of `_resample` that no axis has in a cluster; where they may change sign, about zero."""
+
+    def spread(values: np.ndarray) -> float:
+        lanes = [values.std(a).min() for a in range(values.ndim) if values.shape[a] > 1]
+        return min(lanes, default=0.0) / max(float(values.std()), 1e-300)
+
+    draws = [_resample(given, shape, rng) for _ in range(_DRAWS)]
+    values = max(draws, key=spread)
+    return values - values.mean() if signed and values.size > 1 else values
+
+
 def integer_leaf(
     given: np.ndarray, shape: tuple[int, ...], sizes: Sizes, rng: np.random.Generator
 ) -> np.ndarray:
     """An integer or boolean argument: values that came, kept below the new size of what they may index.
 
-    A label in [0, C) must stay a label: the smallest original size above every value is taken to be C.
+    A label in [0, C) must stay a label: C may be any original size above every value, so the values are
+    kept below the new sizes of all of them.
     """
     if given.size == 0:
         return np.zeros(shape, given.dtype)
@@ -149,7 +169,7 @@ def integer_leaf(
     if given.dtype == np.bool_ or shape == () or np.min(given) < 0:
         return values
     above = [size for size in sizes if size > np.max(given)]
-    return values % sizes[min(above)] if above else values
+    return values % max(min(sizes[size] for size in above), 1) if above else values
 
 
 def low_scale(floats: Sequence[np.ndarray]) -> float:

@@ -188,8 +188,8 @@ def _scales(subject: Problem, sizes: probes.Sizes, setting: Setting) -> bool:
 
 def resized_setting(subject: Problem, sizes: probes.Sizes, key: int, flips: set[int]) -> Setting:
     """The setting of `sizes`, on every kind of data; `flips` are the arguments that may change sign."""
-    wide = {v: _data(subject, sizes, v, key, flips, offset=1000.0) for v in probes.VARIANTS}
-    narrow = {v: _data(subject, sizes, v, key, flips, offset=4.0) for v in probes.VARIANTS}
+    wide = {v: _data(subject, sizes, v, key, flips, narrow=False) for v in probes.VARIANTS}
+    narrow = {v: _data(subject, sizes, v, key, flips, narrow=True) for v in probes.VARIANTS}
     shapes = dict.fromkeys("×".join(map(str, np.shape(a))) or "scalar" for a in wide[probes.VARIANTS[0]])
     setting = Setting(f"shapes {', '.join(shapes)}", key, wide, narrow, None, {}, {})
     return _with_reference(subject, setting)
@@ -234,7 +234,7 @@ def _add_null_directions(subject: Problem, setting: Setting) -> None:
 
 
 def _data(
-    subject: Problem, sizes: probes.Sizes, variant: str, key: int, flips: set[int], offset: float
+    subject: Problem, sizes: probes.Sizes, variant: str, key: int, flips: set[int], narrow: bool
 ) -> list[Any]:
     given = subject.given
     floats = [subject.samples[i] for i in subject.floats]
@@ -255,7 +255,7 @@ def _data(
                     main=main,
                     flip=i in flips,
                     low_scale=scale,
-                    offset=offset,
+                    narrow=narrow,
                 )
             )
         elif isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biu":
@@ -270,7 +270,7 @@ def _data(
 def flippable(subject: Problem, sizes: probes.Sizes) -> set[int]:
     """The positive float arguments whose negative the primal takes too: it stays finite on all data."""
     flips = set()
-    base = {v: _data(subject, sizes, v, 0, set(), 4.0) for v in probes.VARIANTS[:3]}
+    base = {v: _data(subject, sizes, v, 0, set(), narrow=True) for v in probes.VARIANTS[:3]}
     base["constant"] = [
         np.full_like(a, np.mean(a)) if np.ndim(a) and i in subject.floats and np.size(a) else a
         for i, a in enumerate(base[probes.VARIANTS[0]])

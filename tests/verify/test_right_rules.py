@@ -50,6 +50,23 @@ def test_a_right_rule_is_accepted_at_any_size(n, dtype):
     assert (found := alarm(RIGHT_RULES[1], n, 1, dtype)) is None, found
 
 
+@pytest.mark.parametrize(
+    ("name", "n", "seed", "dtype"),
+    [
+        # E[x²] − E[x]² in a narrow dtype, where the batch lay many standard deviations from zero
+        ("batch_norm/one-pass variance", 2, 31, jnp.float32),
+        ("batch_norm/one-pass variance", 2, 11, jnp.bfloat16),
+        ("batch_norm of (n, C)/Flax, one-pass", 3, 42, jnp.bfloat16),
+        # labels that were kept below the batch's new size and not below that of the classes
+        ("softmax_cross_entropy/p − one-hot", 2, 11, jnp.bfloat16),
+        ("softmax_cross_entropy/in place", 3, 32, jnp.float32),
+    ],
+)
+def test_a_right_rule_that_was_once_refused_is_accepted(name, n, seed, dtype):
+    (rule,) = (r for r in RIGHT_RULES if r.name == name)
+    assert (found := alarm(rule, n, seed, dtype)) is None, found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(50))
 @pytest.mark.parametrize("rule", RIGHT_RULES, ids=lambda r: r.name)

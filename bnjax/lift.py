@@ -9,7 +9,7 @@ from bnjax.plots import draw_lift
 from bnjax.runs import Config, RunResult, check_out, run, select_examples
 
 
-def lift(config: Config, data: Dataset, out: Path) -> list[RunResult]:
+def lift(config: Config, data: Dataset, out: Path, options: dict[str, str] | None = None) -> list[RunResult]:
     """Train both networks by one recipe, then draw what batch norm lifts.
 
     Makes `out/batch/` and `out/none/`, run directories, and from them `out/summary.json`,
@@ -19,13 +19,16 @@ def lift(config: Config, data: Dataset, out: Path) -> list[RunResult]:
       config: the recipe; its `norm` is not looked at.
       data: the data set both train on.
       out: the directory to make; absent or empty.
+      options: XLA's, to compile with; see `bnjax.training.compiler_options`.
 
     Raises:
       UserError: as `run`.
     """
     check_out(out)
     select_examples(data, config)
-    results = [run(dataclasses.replace(config, norm=norm), data, out / norm) for norm in ("batch", "none")]
+    results = [
+        run(dataclasses.replace(config, norm=norm), data, out / norm, options) for norm in ("batch", "none")
+    ]
     rows = [dataclasses.asdict(result) for result in results]
     (out / "summary.json").write_text(json.dumps({"runs": rows}, indent=2) + "\n")
     draw_lift(out)

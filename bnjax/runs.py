@@ -133,8 +133,8 @@ def _contents(out: Path) -> str:
         return "files"
 
 
-def environment() -> dict[str, Any]:
-    """What else the numbers depend on: versions and the machine's kind."""
+def environment(options: dict[str, str] | None = None) -> dict[str, Any]:
+    """What else the numbers depend on: versions, the machine's kind, XLA's `options`."""
     import flax
     import optax
 
@@ -146,17 +146,18 @@ def environment() -> dict[str, Any]:
         "backend": device.platform,
         "device": device.device_kind,
         "cpu_count": os.cpu_count(),
+        "compiler_options": options or {},
     }
 
 
 class RunDirectory:
     """The files of one run; every line is on disk as soon as it is known."""
 
-    def __init__(self, path: Path, config: Config):
+    def __init__(self, path: Path, config: Config, options: dict[str, str] | None = None):
         """Make `path` and its config.json.  UserError where something is there, or nothing can be."""
         check_out(path)
         self.path = path
-        record = {"config": dataclasses.asdict(config), "environment": environment()}
+        record = {"config": dataclasses.asdict(config), "environment": environment(options)}
         try:
             path.mkdir(parents=True, exist_ok=True)
             with open(path / "config.json", "x") as file:
@@ -175,7 +176,7 @@ class RunDirectory:
             file.write(line + "\n")
 
 
-def run(config: Config, data: Dataset, out: Path) -> RunResult:
+def run(config: Config, data: Dataset, out: Path, options: dict[str, str] | None = None) -> RunResult:
     """Train and evaluate one network, writing the run directory `out` as it goes.
 
     A loss that is not finite ends the run at once.  The same config on the same machine gives the same
@@ -185,6 +186,7 @@ def run(config: Config, data: Dataset, out: Path) -> RunResult:
       config: the run's.
       data: all of it; the run takes its `train_examples`.
       out: the directory to make; absent or empty.
+      options: XLA's, to compile with; see `bnjax.training.compiler_options`.
 
     Returns:
       The final training loss and test accuracy, and the outcome.
@@ -193,7 +195,7 @@ def run(config: Config, data: Dataset, out: Path) -> RunResult:
       UserError: `out` cannot be made or already holds something; the data do not fit the config.
     """
     data = select_examples(data, config)
-    directory = RunDirectory(out, config)
+    directory = RunDirectory(out, config, options)
     state, steps = training.create(
         config.norm,
         config.init,
@@ -201,6 +203,7 @@ def run(config: Config, data: Dataset, out: Path) -> RunResult:
         config.momentum,
         config.seed,
         training.standardization(data.train_images),
+        options,
     )
     arrays = jax.device_put(data)
     total = config.epochs * (len(data.train_images) // config.batch_size)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from bnjax.ops import batch_norm_relu_with_statistics
 from bnjax.theorems import (
     BatchNormOutput,
     batch_norm_inference,
@@ -34,13 +35,18 @@ def train(
     mask: jax.Array | None,
     axis_name: str | None,
     axis_index_groups: Any,
+    relu: bool = False,
 ) -> BatchNormOutput:
-    """Batch norm by the batch's own statistics, which are returned too (the three-term VJP)."""
+    """Batch norm by the batch's own statistics, which are returned too (the three-term VJP).
+
+    With `relu`, y is the ReLU of it, in one rule where the batch is whole.
+    """
     axes = reduction_axes(axis, x.ndim)
     gamma, beta = _scale_and_bias(x, axes, scale, bias)
     if mask is None and axis_name is None:
-        return batch_norm_with_statistics(x, gamma, beta, epsilon, axis=axes)
-    return sync_batch_norm(
+        whole = batch_norm_relu_with_statistics if relu else batch_norm_with_statistics
+        return whole(x, gamma, beta, epsilon, axis=axes)
+    output = sync_batch_norm(
         x,
         gamma,
         beta,
@@ -50,6 +56,7 @@ def train(
         axis_name=axis_name,
         axis_index_groups=axis_index_groups,
     )
+    return output._replace(y=jax.nn.relu(output.y)) if relu else output
 
 
 def evaluate(
@@ -61,11 +68,13 @@ def evaluate(
     *,
     axis: int | Sequence[int],
     epsilon: float,
+    relu: bool = False,
 ) -> jax.Array:
-    """Batch norm by running statistics (the one-term VJP)."""
+    """Batch norm by running statistics (the one-term VJP), or the ReLU of it."""
     axes = reduction_axes(axis, x.ndim)
     gamma, beta = _scale_and_bias(x, axes, scale, bias)
-    return batch_norm_inference(x, gamma, beta, mean, var, epsilon, axis=axes)
+    y = batch_norm_inference(x, gamma, beta, mean, var, epsilon, axis=axes)
+    return jax.nn.relu(y) if relu else y
 
 
 def moving_average(

@@ -1,4 +1,4 @@
-"""`BatchNorm` for Flax NNX."""
+"""`BatchNorm` for Flax NNX, and `BatchNormRelu`, the two layers that mostly stand together as one."""
 
 import jax
 from flax import nnx
@@ -29,6 +29,8 @@ class BatchNorm(nnx.BatchNorm):
         y = layer(x)                             # x: (N, H, W, 32); updates layer.mean and layer.var
         y = layer(x, use_running_average=True)   # evaluation mode
     """
+
+    _relu = False
 
     def __call__(
         self,
@@ -72,6 +74,7 @@ class BatchNorm(nnx.BatchNorm):
                 self.var[...],
                 axis=self.axis,
                 epsilon=self.epsilon,
+                relu=self._relu,
             )
         y, mean, var, count = functional.train(
             x,
@@ -82,8 +85,19 @@ class BatchNorm(nnx.BatchNorm):
             mask=mask,
             axis_name=self.axis_name,
             axis_index_groups=self.axis_index_groups,
+            relu=self._relu,
         )
         momentum = self.momentum
         self.mean[...] = functional.moving_average(self.mean[...], mean, count, momentum)
         self.var[...] = functional.moving_average(self.var[...], var, count, momentum)
         return y
+
+
+class BatchNormRelu(BatchNorm):
+    """`nnx.relu(BatchNorm(x))` by one rule, `bnjax.ops.batch_norm_relu`.
+
+    Constructor, call, state and checkpoints are `BatchNorm`'s.  The backward pass keeps the layer's
+    input alone; of the two layers apart it keeps the input and ReLU's as well.
+    """
+
+    _relu = True

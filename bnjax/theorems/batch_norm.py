@@ -52,7 +52,7 @@ def batch_norm(
     Source: *Verified Deep Learning with Lean 4*, chapter 5, after Ioffe & Szegedy 2015.
     """
     check_positive("eps", eps)
-    return _batch_norm(*_arguments(x, gamma, beta, eps, axis))[0]
+    return _batch_norm(*batch_norm_arguments(x, gamma, beta, eps, axis))[0]
 
 
 def batch_norm_primal(
@@ -64,7 +64,7 @@ def batch_norm_primal(
     axis: Axes = 0,
 ) -> jax.Array:
     """The forward of `batch_norm` without the hand VJP: what autodiff differentiates."""
-    return _forward(*_arguments(x, gamma, beta, eps, axis))[0]
+    return _forward(*batch_norm_arguments(x, gamma, beta, eps, axis))[0]
 
 
 def batch_norm_jacobian(
@@ -76,7 +76,7 @@ def batch_norm_jacobian(
     axis: Axes = 0,
 ) -> jax.Array:
     """∂y_j/∂x_i = γ·istd·(δ_ij − 1/n − x̂_j·x̂_i/n), zero between channels; shape x.shape + x.shape."""
-    _, scale, _, _, _ = _arguments(x, gamma, beta, eps, axis)
+    _, scale, _, _, _ = batch_norm_arguments(x, gamma, beta, eps, axis)
     return output_index(scale) * normalize_jacobian(x, eps, axis=axis)
 
 
@@ -103,14 +103,21 @@ def batch_norm_with_statistics(
     constants to the derivative, as under `jax.lax.stop_gradient`.
     """
     check_positive("eps", eps)
-    arguments = _arguments(x, gamma, beta, eps, axis)
+    arguments = batch_norm_arguments(x, gamma, beta, eps, axis)
     y, mean, var = _batch_norm(*arguments)
-    axes = arguments[-1]
+    return batch_norm_output(y, mean, var, arguments[-1])
+
+
+def batch_norm_output(
+    y: jax.Array, mean: jax.Array, var: jax.Array, axes: tuple[int, ...]
+) -> BatchNormOutput:
+    """What a rule returns, in the caller's shapes."""
     n = math.prod(y.shape[a] for a in axes)
     return BatchNormOutput(y, jnp.squeeze(mean, axes), jnp.squeeze(var, axes), n)
 
 
-def _arguments(x, gamma, beta, eps, axis):
+def batch_norm_arguments(x, gamma, beta, eps, axis):
+    """What the rules take, from what came: checked, in the shapes of `bnjax.theorems.arguments`."""
     x, axes = reduction(x, axis)
     return (
         x,
@@ -122,21 +129,23 @@ def _arguments(x, gamma, beta, eps, axis):
 
 
 def _forward(x, gamma, beta, eps, axes):
-    (y, mean, var), _ = _batch_norm_fwd(x, gamma, beta, eps, axes)
+    (y, mean, var), _ = batch_norm_fwd(x, gamma, beta, eps, axes)
     return y, jax.lax.stop_gradient(mean), jax.lax.stop_gradient(var)
 
 
 _batch_norm = jax.custom_vjp(_forward, nondiff_argnums=(4,))
 
 
-def _batch_norm_fwd(x, gamma, beta, eps, axes):
+def batch_norm_fwd(x, gamma, beta, eps, axes):
+    """(y, μ, σ²), and what the backward pass keeps."""
     mean, var = batch_statistics(x, axes)
     istd = jax.lax.rsqrt(var + eps)
     y = (gamma * ((x - mean) * istd) + beta).astype(x.dtype)
     return (y, mean, var), (x, gamma, mean, istd)
 
 
-def _batch_norm_bwd(axes, residuals, cotangents):
+def batch_norm_bwd(axes, residuals, cotangents):
+    """The cotangents of x, γ, β and ε by theorem 34; those of μ and σ² are not looked at."""
     x, gamma, mean, istd = residuals
     dy = cotangents[0].astype(statistics_dtype(x))
     n = math.prod(x.shape[a] for a in axes)
@@ -148,4 +157,4 @@ def _batch_norm_bwd(axes, residuals, cotangents):
     return dx.astype(x.dtype), dgamma, dbeta, deps
 
 
-_batch_norm.defvjp(_batch_norm_fwd, _batch_norm_bwd)
+_batch_norm.defvjp(batch_norm_fwd, batch_norm_bwd)

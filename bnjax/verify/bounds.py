@@ -170,7 +170,9 @@ def _exact(ball: Ball) -> bool:
 
 
 def _radius(ball: Ball) -> Any:
-    return 0 * ball.value if ball.radius is None else ball.radius
+    if ball.radius is not None:
+        return ball.radius
+    return ball.value != ball.value if ball.value.dtype == np.bool_ else 0 * ball.value
 
 
 def _times(machine: _Machine, a: Any, radius: Any) -> Any:
@@ -250,8 +252,10 @@ def _move(machine: _Machine, eqn: Any, *balls: Ball) -> Ball | list[Ball]:
     if all(map(_exact, balls)):
         radius = [None] * len(value) if eqn.primitive.multiple_results else None
     else:
+        # an undecided bit stays one wherever it goes; integers say where, and are exact
+        indices = [_exact(b) and jnp.issubdtype(b.value.dtype, jnp.integer) for b in balls]
         radius = machine.apply(
-            eqn, *(_radius(b) if jnp.issubdtype(b.value.dtype, jnp.floating) else b.value for b in balls)
+            eqn, *(b.value if index else _radius(b) for b, index in zip(balls, indices, strict=True))
         )
     if eqn.primitive.multiple_results:
         return [Ball(v, r) for v, r in zip(value, radius, strict=True)]

@@ -59,7 +59,8 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "reduce_sum": _over(np.sum), "reduce_max": _over(np.max), "reduce_min": _over(np.min),
     "div": lambda p, a, b: np.asarray(a / b if a.dtype.kind == "f" else np.fix(a / b).astype(a.dtype)),
     "integer_pow": lambda p, a: np.asarray(a) ** float(p["y"]) if p["y"] < 0 else np.asarray(a) ** p["y"],
-    "reshape": lambda p, a: np.reshape(a, p["new_sizes"]),
+    "reshape": lambda p, a: np.reshape(
+        a if p.get("dimensions") is None else np.transpose(a, p["dimensions"]), p["new_sizes"]),
     "transpose": lambda p, a: np.transpose(a, p["permutation"]),
     "squeeze": lambda p, a: np.squeeze(a, tuple(p["dimensions"])),
     "broadcast_in_dim": _numpy_broadcast,

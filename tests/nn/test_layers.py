@@ -255,3 +255,15 @@ def test_over_devices_with_unequal_masks_it_is_the_whole_batch(api):
     np.testing.assert_allclose(mean, np.broadcast_to(kept.mean(0), (2, 3)), rtol=1e-5)
     expected = (x - kept.mean(0)) / np.sqrt(kept.var(0) + 1e-5)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("mask", [None, "half"])
+def test_batch_norm_relu_is_relu_after_the_layer(train, mask):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3, 3, 2)), jnp.float32)
+    mask = None if mask is None else jnp.arange(4)[:, None, None, None] < 2
+    one, two = (cls(2, rngs=nnx.Rngs(0)) for cls in (bnjax.nn.nnx.BatchNormRelu, bnjax.nn.nnx.BatchNorm))
+    got = one(x, use_running_average=not train, mask=mask)
+    np.testing.assert_array_equal(got, nnx.relu(two(x, use_running_average=not train, mask=mask)))
+    for a, b in zip(jax.tree.leaves(nnx.state(one)), jax.tree.leaves(nnx.state(two)), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -33,6 +33,7 @@ PROGRAMS = {
     "reduce_max": lambda a, b: jnp.max(a, 0),
     "reduce_min": lambda a, b: jnp.min(a, 0),
     "reshape": lambda a, b: a.reshape(2, 6),
+    "reshape that moves axes first": lambda a, b: jax.lax.reshape(a, (6, 2), (1, 0)),
     "transpose": lambda a, b: a.T,
     "squeeze": lambda a, b: jnp.squeeze(a[:1], 0),
     "broadcast_in_dim": lambda a, b: jnp.broadcast_to(a[:, None], (3, 2, 4)),
@@ -124,6 +125,20 @@ def test_an_undecided_branch_takes_in_both():
         (ball,) = bounds.enclose(jaxpr, [x], bounds.rounding(np.float32))
     assert ball.radius[0] >= 2
     assert ball.radius[1] == 0
+
+
+def test_an_undecided_bit_stays_the_only_one_when_it_is_moved():
+    """A mask that is broadcast, as vmap over cotangents does, is undecided where it was and nowhere else."""
+
+    def masked(x, dy):
+        z = 3 * x - 3 * 0.1
+        return jnp.where(jnp.broadcast_to(z > 0, dy.shape), dy, 0)
+
+    with jax.enable_x64(True):
+        x, dy = np.array([0.1, 0.5, -0.5]), np.ones((2, 3))
+        jaxpr = jax.make_jaxpr(masked)(x, dy)
+        (ball,) = bounds.enclose(jaxpr, [x, dy], bounds.rounding(np.float64))
+    np.testing.assert_array_equal(ball.radius >= 1, [[True, False, False]] * 2)
 
 
 def test_the_float64_bound_does_not_grow_with_the_array():

@@ -1,0 +1,83 @@
+"""The convolution: XLA's in value and cotangents, through `check_vjp`, and passed on where it is not ours."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnjax.ops import conv
+from bnjax.ops.conv import _block_gradient, conv_primal
+from bnjax.verify import check_vjp
+
+
+def arrays(n, h, w, c, o, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=s).astype(np.float32) for s in ((n, h, w, c), (3, 3, c, o))]
+
+
+def test_the_rule_is_accepted():
+    report = check_vjp(conv, conv_primal, *arrays(2, 4, 5, 3, 2))
+    assert report.ok, report
+
+
+def test_a_rule_that_mixes_up_the_shifts_is_refused():
+    wrong = jax.custom_vjp(conv_primal)
+
+    def backward(residuals, dy):
+        x, kernel = residuals
+        return jax.vjp(conv_primal, x, kernel)[1](dy)[0], _block_gradient(x, dy)[:, ::-1]
+
+    wrong.defvjp(lambda x, kernel: (conv_primal(x, kernel), (x, kernel)), backward)
+    report = check_vjp(wrong, conv_primal, *arrays(2, 4, 5, 3, 2))
+    assert {f.argument for f in report.failures if f.stage == "value"} == {"kernel"}, report
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1, 1), (3, 2, 1, 2, 3), (6, 32, 32, 3, 4), (32, 16, 16, 2, 2), (7, 40, 40, 1, 1)]
+)
+def test_cotangents_are_xlas(shape):
+    """One block, several, an odd number of them, and images larger than a block."""
+    with jax.enable_x64(True):
+        x, kernel = (jnp.asarray(a, jnp.float64) for a in arrays(*shape))
+        y, vjp = jax.vjp(conv, x, kernel)
+        expected_y, expected_vjp = jax.vjp(conv_primal, x, kernel)
+        np.testing.assert_array_equal(y, expected_y)
+        dy = jnp.asarray(np.random.default_rng(1).normal(size=y.shape))
+        for got, want in zip(vjp(dy), expected_vjp(dy), strict=True):
+            np.testing.assert_allclose(got, want, rtol=0, atol=1e-12 * float(jnp.max(abs(want))))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"window_strides": (2, 2)},
+        {"padding": "VALID"},
+        {"rhs_dilation": (2, 2)},
+        {"padding": ((0, 1), (1, 0))},
+        {"precision": jax.lax.Precision.HIGHEST},
+    ],
+    ids=str,
+)
+def test_what_the_rule_was_not_written_for_is_xlas(asked):
+    x, kernel = arrays(2, 6, 6, 3, 2)
+    options = {"window_strides": (1, 1), "padding": "SAME", "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+    def loss(function, options):
+        return lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel, **options)))
+
+    ours = jax.value_and_grad(loss(conv, asked), (0, 1))(x, kernel)
+    xlas = jax.value_and_grad(loss(jax.lax.conv_general_dilated, options | asked), (0, 1))(x, kernel)
+    for got, want in zip(jax.tree.leaves(ours), jax.tree.leaves(xlas), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_other_kernels_and_dtypes_are_xlas():
+    x, _ = arrays(2, 6, 6, 3, 2)
+    kernel = np.ones((5, 1, 3, 2), np.float32)
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_array_equal(conv(x, kernel), expected)
+    half = conv(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+    assert conv(jnp.zeros((0, 4, 4, 3)), jnp.zeros((3, 3, 3, 2))).shape == (0, 4, 4, 2)

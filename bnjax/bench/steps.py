@@ -1,0 +1,141 @@
+"""The whole training step of the CIFAR networks, at a batch of 128: ours, Flax's parts, PyTorch."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from bnjax import training
+from bnjax.bench.timing import alternate, torch_if_installed
+from bnjax.models import Norm
+
+LEARNING_RATE = 0.01
+CHANNELS = (3, 32, 32, 64, 64)
+WIDTHS = (4096, 512, 512, 10)
+
+
+class FlaxCNN(nnx.Module):
+    """`bnjax.models.CifarCNN` of Flax's own parts, as they come."""
+
+    def __init__(self, norm: Norm, rngs: nnx.Rngs):
+        bias = norm == "none"
+        self.convs = nnx.List(
+            [nnx.Conv(i, o, (3, 3), use_bias=bias, rngs=rngs) for i, o in itertools.pairwise(CHANNELS)]
+        )
+        self.norms = nnx.List(
+            [nnx.BatchNorm(c, rngs=rngs) if norm == "batch" else _same for c in CHANNELS[1:]]
+        )
+        self.denses = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in itertools.pairwise(WIDTHS)])
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The logits of standardized images."""
+        for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            x = nnx.relu(norm(conv(x)))
+            x = nnx.max_pool(x, (2, 2), strides=(2, 2)) if index % 2 else x
+        x = x.reshape(x.shape[0], -1)
+        for dense in self.denses[:-1]:
+            x = nnx.relu(dense(x))
+        return self.denses[-1](x)
+
+
+def _same(x: jax.Array) -> jax.Array:
+    return x
+
+
+def measure(repeats: int, batch_size: int = 128) -> Iterator[dict[str, Any]]:
+    """A row for each norm: the times of a step."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (batch_size, 32, 32, 3), np.uint8)
+    labels = rng.integers(0, 10, batch_size).astype(np.int32)
+    options = training.compiler_options()
+    norms: tuple[Norm, ...] = ("batch", "none")
+    for norm in norms:
+        contestants = {
+            "bnjax": ours(norm, images, labels, options),
+            "bnjax, no options": ours(norm, images, labels, {}),
+            "flax": flaxs(norm, images, labels, {}),
+            "flax, our options": flaxs(norm, images, labels, options),
+        }
+        torch = torch_if_installed()
+        if torch is not None:
+            contestants["torch"] = torchs(torch, norm, images, labels)
+        row = {"norm": norm, "batch_size": batch_size, "compiler_options": options}
+        yield row | {"times": alternate(contestants, repeats)}
+
+
+def ours(norm: Norm, images: np.ndarray, labels: np.ndarray, options: dict[str, str]) -> Callable[[], None]:
+    """The step of `bnjax train`."""
+    pixels = training.standardization(images)
+    state, steps = training.create(norm, "he", LEARNING_RATE, 0.0, 0, pixels, options)
+    arrays = jax.device_put((images, labels, np.arange(len(images), dtype=np.int32)))
+
+    def step() -> None:
+        nonlocal state
+        state, loss = steps.train(state, *arrays)
+        loss.block_until_ready()
+
+    return step
+
+
+def flaxs(norm: Norm, images: np.ndarray, labels: np.ndarray, options: dict[str, str]) -> Callable[[], None]:
+    """The same in Flax's parts, jitted and donated as ours is."""
+    model = FlaxCNN(norm, nnx.Rngs(0))
+    graph = nnx.graphdef(model)
+    params, stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    optimizer = optax.sgd(LEARNING_RATE)
+    state = (params, stats, optimizer.init(params))
+    pixels = training.standardization(images)
+
+    def train(state: Any, images: jax.Array, labels: jax.Array) -> Any:
+        params, stats, opt_state = state
+
+        def loss(params: Any) -> Any:
+            model = nnx.merge(graph, params, stats, copy=True)
+            logits = model((images.astype(jnp.float32) - pixels.mean) / pixels.std)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            return jnp.mean(losses), nnx.state(model, nnx.BatchStat)
+
+        (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return (optax.apply_updates(params, updates), stats, opt_state), value
+
+    compiled = jax.jit(train, donate_argnums=0, compiler_options=options)
+    arrays = jax.device_put((images, labels))
+
+    def step() -> None:
+        nonlocal state
+        state, loss = compiled(state, *arrays)
+        loss.block_until_ready()
+
+    return step
+
+
+def torchs(torch: Any, norm: Norm, images: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
+    """The same in PyTorch: eager, channels last, float32."""
+    nn = torch.nn
+    parts: list[Any] = []
+    for index, (i, o) in enumerate(itertools.pairwise(CHANNELS)):
+        parts.append(nn.Conv2d(i, o, 3, padding=1, bias=norm == "none"))
+        parts += [nn.BatchNorm2d(o)] if norm == "batch" else []
+        parts += [nn.ReLU(), nn.MaxPool2d(2)] if index % 2 else [nn.ReLU()]
+    parts.append(nn.Flatten())
+    for i, o in itertools.pairwise(WIDTHS):
+        parts += [nn.Linear(i, o), nn.ReLU()]
+    model = nn.Sequential(*parts[:-1]).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE)
+    pixels = training.standardization(images)
+    mean, std = (torch.from_numpy(a)[:, None, None] for a in pixels)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2)  # NHWC in memory: channels last
+    y = torch.from_numpy(labels.astype(np.int64))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model((x.float() - mean) / std), y).backward()
+        optimizer.step()
+
+    return step

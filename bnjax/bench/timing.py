@@ -1,0 +1,39 @@
+"""Timing contestants against one another: in turn, warmed up, so that a drifting machine is fair to all."""
+
+import importlib.util
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+WARM_UP = 3
+
+
+def alternate(contestants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
+    """Run every contestant `repeats` times in turn, after warming up; each returns when it is done.
+
+    Returns:
+      For each, its minimum and median in milliseconds.
+    """
+    milliseconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(WARM_UP + repeats):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            run()
+            milliseconds[name].append(1e3 * (time.perf_counter() - start))
+    return {
+        name: {"min_ms": round(min(t[WARM_UP:]), 4), "median_ms": round(float(np.median(t[WARM_UP:])), 4)}
+        for name, t in milliseconds.items()
+    }
+
+
+def torch_if_installed() -> Any:
+    """PyTorch, on as many threads as XLA has, or None."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    return torch

@@ -1,0 +1,101 @@
+"""The benchmark runs, its numbers are finite, and its contestants compute the same; nothing is timed."""
+
+import json
+import math
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from bnjax import cli
+from bnjax.bench import layers, memory, precision, report, steps, timing
+
+SHAPE = (4, 4, 4, 2)
+ALL = {"bnjax nnx", "bnjax linen", "flax nnx", "flax linen"}
+
+
+def finite(times):
+    return all(math.isfinite(t) and t > 0 for c in times.values() for t in c.values())
+
+
+def test_contestants_take_turns_and_the_warm_up_is_not_counted():
+    order = []
+    times = timing.alternate({name: lambda name=name: order.append(name) for name in "ab"}, repeats=2)
+    assert order == ["a", "b"] * (timing.WARM_UP + 2)
+    assert set(times) == {"a", "b"}
+    assert all(t["min_ms"] <= t["median_ms"] for t in times.values())
+
+
+def test_layers_are_measured():
+    rows = list(layers.measure(1, (SHAPE,)))
+    assert {(r["kind"], r["dtype"]) for r in rows} == {(k, d) for k in layers.KINDS for d in layers.DTYPES}
+    for row in rows:
+        assert set(row["times"]) >= ALL | {"copy"}
+        assert finite(row["times"])
+        assert "floor" in report.line(row)
+
+
+@pytest.mark.parametrize("kind", layers.KINDS)
+def test_every_layer_computes_the_same(kind):
+    x = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    scale, bias = np.full(2, 1.5, np.float32), np.full(2, 0.5, np.float32)
+    outputs = [layer(x, scale, bias)[0] for layer in layers.layers(kind, 2, (0, 1, 2)).values()]
+    for y in outputs[1:]:
+        np.testing.assert_allclose(outputs[0], y, rtol=0, atol=1e-5)  # 80 roundoffs of numbers about 3
+
+
+def test_steps_are_measured():
+    for row in steps.measure(1, batch_size=2):
+        assert set(row["times"]) >= {"bnjax", "bnjax, no options", "flax", "flax, our options"}
+        assert finite(row["times"])
+
+
+@pytest.mark.parametrize(("norm", "parameters"), [("batch", 2_431_210), ("none", 2_431_018)])
+def test_flaxs_network_is_the_same_size(norm, parameters):
+    from flax import nnx
+
+    from bnjax.models import parameter_count
+
+    assert parameter_count(steps.FlaxCNN(norm, nnx.Rngs(0))) == parameters
+
+
+def test_a_layer_keeps_one_activation_and_flaxs_two_or_more():
+    kept = {(r["kind"], r["layer"]): r["activations"] for r in memory.measure((64, 8, 8, 2))}
+    for kind in ("train", "train, relu"):
+        assert kept[kind, "bnjax nnx"] < 1.01
+        assert kept[kind, "flax nnx"] >= 2
+
+
+def test_the_gradient_is_as_precise_as_a_two_pass_one():
+    """Nothing of a machine's speed is in these numbers."""
+    for row in precision.measure():
+        errors = row["errors"]
+        assert errors["bnjax"] <= 2 * errors["two-pass"]
+        assert row["mean/std"] < 1000 or errors["flax nnx"] > 1000 * errors["bnjax"]
+
+
+def run_command(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["bnjax", "bench", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    return exit_.value.code or 0
+
+
+def test_the_command_writes_a_file_and_says_so(monkeypatch, capsys, tmp_path):
+    assert run_command(monkeypatch, "precision", "--out", tmp_path / "new") == 0
+    path = tmp_path / "new" / "bench_precision.json"
+    assert capsys.readouterr().out.endswith(f"written: {path}\n")
+    results = json.loads(path.read_text())
+    assert results["environment"]["jax"] == jax.__version__
+    assert [row["mean/std"] for row in results["rows"]] == list(precision.RATIOS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("--repeats", 0), "--repeats must be at least 1"), (("speed",), "'speed' is not one of")],
+)
+def test_a_users_mistake_is_one_line(monkeypatch, capsys, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert run_command(monkeypatch, *arguments) == 2
+    assert message in capsys.readouterr().err

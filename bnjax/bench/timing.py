@@ -9,19 +9,25 @@ from typing import Any
 import numpy as np
 
 WARM_UP = 3
+REST_SECONDS = 0.02  # PyTorch's threads spin for some milliseconds after their work, in the next one's way
 
 
 def alternate(contestants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
     """Run every contestant `repeats` times in turn, after warming up; each returns when it is done.
 
+    Each round begins with another of them, and each run after a rest.
+
     Returns:
       For each, its minimum and median in milliseconds.
     """
     milliseconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(WARM_UP + repeats):
-        for name, run in contestants.items():
+    names = list(contestants)
+    for number in range(WARM_UP + repeats):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            time.sleep(REST_SECONDS)
             start = time.perf_counter()
-            run()
+            contestants[name]()
             milliseconds[name].append(1e3 * (time.perf_counter() - start))
     return {
         name: {"min_ms": round(min(t[WARM_UP:]), 4), "median_ms": round(float(np.median(t[WARM_UP:])), 4)}

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 WARM_UP = 3
-REST_SECONDS = 0.02  # PyTorch's threads spin for some milliseconds after their work, in the next one's way
 
 
 def alternate(contestants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
     """Run every contestant `repeats` times in turn, after warming up; each returns when it is done.
 
-    Each round begins with another of them, and each run after a rest.
+    Each round begins with another of them.  Each turn is two runs, of which the second counts: PyTorch's
+    threads spin for a while after their work, in the way of whoever comes next, and caches hold the last
+    one's arrays.
 
     Returns:
       For each, its minimum and median in milliseconds.
@@ -25,7 +26,7 @@ def alternate(contestants: Mapping[str, Callable[[], Any]], repeats: int) -> dic
     for number in range(WARM_UP + repeats):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            time.sleep(REST_SECONDS)
+            contestants[name]()
             start = time.perf_counter()
             contestants[name]()
             milliseconds[name].append(1e3 * (time.perf_counter() - start))

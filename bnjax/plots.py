@@ -1,4 +1,4 @@
-"""Figures of training runs, drawn from the files in their directories."""
+"""Figures of training runs and of the benchmark, drawn from the files they left."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,8 @@ LABELS = {"batch": "batch norm", "none": "no norm"}
 DATASETS = {"cifar10": "CIFAR-10", "synthetic": "Synthetic images"}
 INITS = {"he": "He", "glorot": "Glorot"}
 COLORS = {"batch": "#0b6e99", "none": "#c4532b"}
+# the salt makes the SVG the same file each time it is drawn from the same numbers
+STYLE: Any = {"svg.hashsalt": "bnjax", "svg.fonttype": "none", "font.size": 11}
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -31,8 +33,7 @@ def draw_lift(out: Path) -> None:
         f"{DATASETS[config['dataset']]}: SGD, learning rate {config['learning_rate']:g}, "
         f"momentum {config['momentum']:g}, {INITS[config['init']]} initialization"
     )
-    # the salt makes the SVG the same file each time it is drawn from the same numbers
-    with matplotlib.rc_context({"svg.hashsalt": "bnjax", "svg.fonttype": "none", "font.size": 11}):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         figure.suptitle(title)
         left, right = figure.subplots(1, 2)
@@ -48,8 +49,7 @@ def draw_lift(out: Path) -> None:
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(axis="y", color="0.9")
             axes.legend(frameon=False)
-        figure.savefig(out / "lift.png", dpi=160)
-        figure.savefig(out / "lift.svg", metadata={"Date": None})
+        _save(figure, out / "lift")
 
 
 def _draw_run(left: Any, right: Any, norm: str, metrics: list[dict[str, Any]]) -> None:
@@ -67,3 +67,34 @@ def _draw_run(left: Any, right: Any, norm: str, metrics: list[dict[str, Any]]) -
         cross = {"color": COLORS[norm], "marker": "x", "linestyle": "", "label": f"{label}: diverged"}
         left.plot([epoch], [FROZEN_LOSS], **cross)
         right.plot([epoch], [10], **cross)
+
+
+def draw_precision(results: Path) -> None:
+    """Draw the gradient's error over mean/std, as a `.png` and an `.svg` beside `results`.
+
+    Args:
+      results: the file that `bnjax bench precision` writes.
+    """
+    rows = json.loads(results.read_text())["rows"]
+    ratios = [row["mean/std"] for row in rows]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.5, 4), layout="constrained")
+        axes = figure.subplots()
+        for name, marker in zip(rows[0]["errors"], "os^", strict=True):
+            errors = [row["errors"][name] for row in rows]
+            axes.loglog(ratios, errors, marker=marker, markersize=5, label=name)
+        axes.set(
+            title="Gradient of batch norm in float32",
+            xlabel="mean / standard deviation of the batch",
+            ylabel="largest error / largest entry of dx",
+        )
+        axes.axhline(1, color="0.4", linestyle="--", linewidth=1, label="nothing right")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="0.9")
+        axes.legend(frameon=False)
+        _save(figure, results.with_suffix(""))
+
+
+def _save(figure: Figure, stem: Path) -> None:
+    figure.savefig(stem.with_suffix(".png"), dpi=160)
+    figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})

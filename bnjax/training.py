@@ -3,6 +3,7 @@
 Everything here is a function of arrays; files, logs and the terminal are `bnjax.runs`'s.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -91,10 +92,10 @@ def create(
       learning_rate, momentum: SGD's; momentum 0 keeps no buffer.
       seed: of the initial kernels.
       pixels: what images are standardized by, inside the compiled functions.
-      options: XLA's, to compile with, as `compiler_options` returns them.  With these the convolutions
-        are XLA's throughout, without them `bnjax.ops.conv`.
+      options: XLA's, to compile with, as `compiler_options` returns them.  With these a convolution's
+        weight gradient is XLA's convolution, without them products.
     """
-    convolve = jax.lax.conv_general_dilated if options else ops.conv
+    convolve = functools.partial(ops.conv, weight_gradient="convolution" if options else "products")
     model = CifarCNN(norm, init, convolve=convolve, rngs=nnx.Rngs(seed))
     graphdef = nnx.graphdef(model)
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)

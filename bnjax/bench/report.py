@@ -10,27 +10,37 @@ from typing import Any
 import jax
 
 from bnjax.bench import layers, memory, precision, steps, timing
-from bnjax.runs import environment
+from bnjax.plots import draw_precision
+from bnjax.runs import environment as environment_of_a_run
 
 PARTS = ("layers", "steps", "memory", "precision")
 
 
-def run(part: str, repeats: int, out: Path) -> Path:
-    """Measure `part`, printing each row as it comes, and write `out/bench_PART.json`."""
+def run(part: str, repeats: int, out: Path, *, memory_kept: bool = False) -> Path:
+    """Measure `part`, printing each row as it comes, and write `out/bench_PART.json`.
+
+    `memory_kept` is written beside the numbers: whether `bnjax.allocator.keep_freed_memory` was set.
+    The precision is also drawn, as `bench_precision.png` and `.svg`.
+    """
     rows: list[dict[str, Any]] = []
     for row in _measure(part, repeats):
         rows.append(row)
         print(line(row), flush=True)
+    environment = _environment() | {"memory_kept": memory_kept}
     path = out / f"bench_{part}.json"
     path.write_text(
-        json.dumps({"environment": _environment(), "repeats": repeats, "rows": rows}, indent=1) + "\n"
+        json.dumps({"environment": environment, "repeats": repeats, "rows": rows}, indent=1) + "\n"
     )
+    if part == "precision":
+        draw_precision(path)
     return path
 
 
 def line(row: dict[str, Any]) -> str:
     """A row on one line: medians in milliseconds, and their ratios to the first of bnjax's."""
-    told = [str(row[k]) for k in ("kind", "dtype", "shape", "norm", "layer", "mean/std") if k in row]
+    told = [
+        str(row[k]) for k in ("kind", "dtype", "shape", "norm", "layer", "network", "mean/std") if k in row
+    ]
     if "times" in row:
         medians = {name: t["median_ms"] for name, t in row["times"].items()}
         mine = next(medians[name] for name in medians if name.startswith("bnjax"))
@@ -39,6 +49,8 @@ def line(row: dict[str, Any]) -> str:
             told.append(f"floor {_floor(row):.2f} ms (×{mine / _floor(row):.2f})")
     if "activations" in row:
         told.append(f"keeps {row['activations']} activations")
+    if "temporary_bytes" in row:
+        told.append(f"needs {row['temporary_bytes'] / 1e6:.1f} MB for a while")
     told += [f"{name} {error:.1e}" for name, error in row.get("errors", {}).items()]
     return "  ".join(told)
 
@@ -62,7 +74,7 @@ def _measure(part: str, repeats: int) -> Iterator[dict[str, Any]]:
 
 def _environment() -> dict[str, Any]:
     torch = timing.torch_if_installed()
-    return environment() | {
+    return environment_of_a_run() | {
         "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__ if torch else None,
         "threads": os.cpu_count(),

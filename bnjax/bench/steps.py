@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,42 +47,65 @@ def _same(x: jax.Array) -> jax.Array:
     return x
 
 
+class Step(NamedTuple):
+    """A jitted step, (state, *arrays) -> (state, loss), and what to call it with; the state is consumed."""
+
+    function: Any
+    state: Any
+    arrays: tuple[jax.Array, ...]
+
+
 def measure(repeats: int, batch_size: int = 128) -> Iterator[dict[str, Any]]:
     """A row for each norm: the times of a step."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch_size, 32, 32, 3), np.uint8)
-    labels = rng.integers(0, 10, batch_size).astype(np.int32)
-    options = training.compiler_options()
+    images, labels = batch(batch_size)
     norms: tuple[Norm, ...] = ("batch", "none")
     for norm in norms:
-        contestants = {
-            "bnjax": ours(norm, images, labels, options),
-            "bnjax, no options": ours(norm, images, labels, {}),
-            "flax": flaxs(norm, images, labels, {}),
-            "flax, our options": flaxs(norm, images, labels, options),
-        }
+        contestants = {name: _repeated(step) for name, step in of_jax(norm, images, labels).items()}
         torch = torch_if_installed()
         if torch is not None:
             contestants["torch"] = torchs(torch, norm, images, labels)
-        row = {"norm": norm, "batch_size": batch_size, "compiler_options": options}
+        row = {"norm": norm, "batch_size": batch_size, "compiler_options": training.compiler_options()}
         yield row | {"times": alternate(contestants, repeats)}
 
 
-def ours(norm: Norm, images: np.ndarray, labels: np.ndarray, options: dict[str, str]) -> Callable[[], None]:
+def batch(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels, drawn at random."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (size, 32, 32, 3), np.uint8)
+    return images, rng.integers(0, 10, size).astype(np.int32)
+
+
+def of_jax(norm: Norm, images: np.ndarray, labels: np.ndarray) -> dict[str, Step]:
+    """The contestants of JAX."""
+    options = training.compiler_options()
+    return {
+        "bnjax": ours(norm, images, labels, options),
+        "bnjax, no options": ours(norm, images, labels, {}),
+        "flax": flaxs(norm, images, labels, {}),
+        "flax, our options": flaxs(norm, images, labels, options),
+    }
+
+
+def _repeated(step: Step) -> Callable[[], None]:
+    state = step.state
+
+    def run() -> None:
+        nonlocal state
+        state, loss = step.function(state, *step.arrays)
+        loss.block_until_ready()
+
+    return run
+
+
+def ours(norm: Norm, images: np.ndarray, labels: np.ndarray, options: dict[str, str]) -> Step:
     """The step of `bnjax train`."""
     pixels = training.standardization(images)
     state, steps = training.create(norm, "he", LEARNING_RATE, 0.0, 0, pixels, options)
     arrays = jax.device_put((images, labels, np.arange(len(images), dtype=np.int32)))
-
-    def step() -> None:
-        nonlocal state
-        state, loss = steps.train(state, *arrays)
-        loss.block_until_ready()
-
-    return step
+    return Step(steps.train, state, arrays)
 
 
-def flaxs(norm: Norm, images: np.ndarray, labels: np.ndarray, options: dict[str, str]) -> Callable[[], None]:
+def flaxs(norm: Norm, images: np.ndarray, labels: np.ndarray, options: dict[str, str]) -> Step:
     """The same in Flax's parts, jitted and donated as ours is."""
     model = FlaxCNN(norm, nnx.Rngs(0))
     graph = nnx.graphdef(model)
@@ -105,14 +128,7 @@ def flaxs(norm: Norm, images: np.ndarray, labels: np.ndarray, options: dict[str,
         return (optax.apply_updates(params, updates), stats, opt_state), value
 
     compiled = jax.jit(train, donate_argnums=0, compiler_options=options)
-    arrays = jax.device_put((images, labels))
-
-    def step() -> None:
-        nonlocal state
-        state, loss = compiled(state, *arrays)
-        loss.block_until_ready()
-
-    return step
+    return Step(compiled, state, jax.device_put((images, labels)))
 
 
 def torchs(torch: Any, norm: Norm, images: np.ndarray, labels: np.ndarray) -> Callable[[], None]:

@@ -1,8 +1,8 @@
-r"""The 3×3 convolution, whose weight gradient is one product instead of XLA's convolution by the batch."""
+r"""The 3×3 convolution, with two ways to its weight gradient: as products, and as XLA's convolution."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ def conv(
     lhs_dilation: Sequence[int] | None = None,
     rhs_dilation: Sequence[int] | None = None,
     dimension_numbers: Any = NHWC,
+    *,
+    weight_gradient: Literal["products", "convolution"] = "products",
     **others: Any,
 ) -> jax.Array:
     r"""Convolve images with a kernel: y_nhwo = Σ_ijc x_n,h+i−1,w+j−1,c · k_ijco, zeros beyond the edges.
@@ -29,27 +31,34 @@ def conv(
         dx_nhwc = Σ_ijo dy_n,h+1−i,w+1−j,o · k_ijco
         dk_ijco = Σ_nhw x_n,h+i−1,w+j−1,c · dy_nhwo = Σ_nhw x_n,h+i−1,w,c · dy_n,h,w+1−j,o
 
-    The last form moves x by rows and dy by columns, so three copies of each make all nine (i, j) by one
-    matrix product, (3C × NHW) · (NHW × 3O), where the nine shifts of x would be nine copies.  It runs
-    over a block of images at a time.
+    "products" takes the last form, which moves x by rows and dy by columns, so three copies of each make
+    all nine (i, j) by one matrix product, (3C × NHW) · (NHW × 3O), where the nine shifts of x would be nine
+    copies.  It runs over a block of images at a time, and is several times faster than XLA's convolution
+    by YNNPACK, the default on CPU.  "convolution" takes the first form, XLA's convolution of x by dy, and
+    sees to it that what it transposes for that is in memory, not computed again on the way: the faster one
+    under `bnjax.training.compiler_options` (see `bnjax bench`).
 
-    The rule is for 3×3 kernels with stride 1, "SAME" padding and NHWC images, on CPU; it is several times
-    faster there than XLA's (see `bnjax bench`).  Whatever else is asked is
-    `jax.lax.conv_general_dilated` with JAX's own derivative, so that this function can take its place, in
-    `flax.nnx.Conv(..., conv_general_dilated=bnjax.ops.conv)`.
+    The rule is for 3×3 kernels with stride 1, "SAME" padding and NHWC images, on CPU.  Whatever else is
+    asked is `jax.lax.conv_general_dilated` with JAX's own derivative, so that this function can take its
+    place, in `flax.nnx.Conv(..., conv_general_dilated=bnjax.ops.conv)`.
 
     Args:
       x: images (N, H, W, C).
       kernel: (3, 3, C, O), of x's dtype.
       window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, others: as
         `jax.lax.conv_general_dilated` takes them, but for the defaults.
+      weight_gradient: how dk is computed where the rule applies.
 
     Returns:
       y (N, H, W, O), of x's dtype.
 
     Raises:
-      TypeError, ValueError: as `jax.lax.conv_general_dilated`.
+      TypeError, ValueError: as `jax.lax.conv_general_dilated`; another `weight_gradient`.
     """
+    if weight_gradient not in _WEIGHT_GRADIENTS:
+        raise ValueError(
+            f"weight_gradient must be one of {tuple(_WEIGHT_GRADIENTS)}, got {weight_gradient!r}"
+        )
     numbers = lax.conv_dimension_numbers(x.shape, kernel.shape, dimension_numbers)
     dilated = any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ())))
     ours = (
@@ -68,7 +77,7 @@ def conv(
         and jax.default_backend() == "cpu"
     )
     if ours:
-        return _conv(x, kernel)
+        return _conv(x, kernel, weight_gradient)
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -86,23 +95,43 @@ def conv_primal(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=NHWC)
 
 
-_conv = jax.custom_vjp(conv_primal)
+def _conv(x, kernel, weight_gradient):
+    del weight_gradient
+    return conv_primal(x, kernel)
 
 
-def _conv_fwd(x, kernel):
+def _fwd(x, kernel, weight_gradient):
+    del weight_gradient
+    x = _in_memory(x)
     return conv_primal(x, kernel), (x, kernel)
 
 
-def _conv_bwd(residuals, dy):
+def _bwd(weight_gradient, residuals, dy):
     x, kernel = residuals
+    dy = _in_memory(dy)
     (dx,) = jax.linear_transpose(lambda x: conv_primal(x, kernel), x)(dy)
-    return dx, _weight_gradient(x, dy)
+    return dx, _WEIGHT_GRADIENTS[weight_gradient](x, dy)
 
 
-_conv.defvjp(_conv_fwd, _conv_bwd)
+_conv = jax.custom_vjp(_conv, nondiff_argnums=(2,))
+_conv.defvjp(_fwd, _bwd)
 
 
-def _weight_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
+def _in_memory(a: jax.Array) -> jax.Array:
+    """`a`, in a form that XLA does not compute again in each consumer: a transposition that computes is slow.
+
+    A barrier would say so, but XLA drops barriers on CPU.
+    """
+    return jnp.where(a == a, a, jnp.nan)
+
+
+def _by_convolution(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """dk as XLA has it: x convolved with dy, the batch as their channels."""
+    kernel = jax.ShapeDtypeStruct((3, 3, x.shape[-1], dy.shape[-1]), x.dtype)
+    return jax.linear_transpose(lambda kernel: conv_primal(x, kernel), kernel)(dy)[0]
+
+
+def _by_products(x: jax.Array, dy: jax.Array) -> jax.Array:
     """dk, a sum over blocks of images."""
     n, h, w, _ = x.shape
     images = max(b for b in range(1, n + 1) if n % b == 0 and (b == 1 or b * h * w <= _BLOCK_ROWS))
@@ -122,3 +151,6 @@ def _block_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     rows = jnp.concatenate([x[:, :, i : i + h] for i in range(3)]).reshape(3 * c, pixels)
     columns = jnp.concatenate([dy[:, :, 2 - j : 2 - j + w] for j in range(3)], -1).reshape(pixels, 3 * o)
     return (rows @ columns).reshape(3, c, 3, o).transpose(0, 2, 1, 3)
+
+
+_WEIGHT_GRADIENTS = {"products": _by_products, "convolution": _by_convolution}

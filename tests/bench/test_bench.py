@@ -62,10 +62,18 @@ def test_flaxs_network_is_the_same_size(norm, parameters):
 
 
 def test_a_layer_keeps_one_activation_and_flaxs_two_or_more():
-    kept = {(r["kind"], r["layer"]): r["activations"] for r in memory.measure((64, 8, 8, 2))}
+    kept = {(r["kind"], r["layer"]): r["activations"] for r in memory.kept((64, 8, 8, 2))}
     for kind in ("train", "train, relu"):
         assert kept[kind, "bnjax nnx"] < 1.01
         assert kept[kind, "flax nnx"] >= 2
+
+
+def test_a_step_needs_less_memory_than_flaxs():
+    rows = list(memory.needed(batch_size=16))
+    needed = {(r["norm"], r["network"]): r["temporary_bytes"] for r in rows}
+    for norm in ("batch", "none"):
+        assert 0 < needed[norm, "bnjax"] < needed[norm, "flax"]
+    assert report.line(rows[0]).startswith("step  batch  bnjax  needs ")
 
 
 def test_the_gradient_is_as_precise_as_a_two_pass_one():
@@ -89,7 +97,12 @@ def test_the_command_writes_a_file_and_says_so(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out.endswith(f"written: {path}\n")
     results = json.loads(path.read_text())
     assert results["environment"]["jax"] == jax.__version__
+    assert results["environment"]["memory_kept"] in (True, False)
     assert [row["mean/std"] for row in results["rows"]] == list(precision.RATIOS)
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "bench_precision.json", "bench_precision.png", "bench_precision.svg"
+    ]  # fmt: skip
+    assert "two-pass" in path.with_suffix(".svg").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The convolution: XLA's in value and cotangents, through `check_vjp`, and passed on where it is not ours."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,14 +11,21 @@ from bnjax.ops import conv
 from bnjax.ops.conv import _block_gradient, conv_primal
 from bnjax.verify import check_vjp
 
+WAYS = ("products", "convolution")
+
 
 def arrays(n, h, w, c, o, seed=0):
     rng = np.random.default_rng(seed)
     return [rng.normal(size=s).astype(np.float32) for s in ((n, h, w, c), (3, 3, c, o))]
 
 
-def test_the_rule_is_accepted():
-    report = check_vjp(conv, conv_primal, *arrays(2, 4, 5, 3, 2))
+def by(way):
+    return functools.partial(conv, weight_gradient=way)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_rule_is_accepted(way):
+    report = check_vjp(by(way), conv_primal, *arrays(2, 4, 5, 3, 2))
     assert report.ok, report
 
 
@@ -35,11 +44,12 @@ def test_a_rule_that_mixes_up_the_shifts_is_refused():
 @pytest.mark.parametrize(
     "shape", [(1, 1, 1, 1, 1), (3, 2, 1, 2, 3), (6, 32, 32, 3, 4), (32, 16, 16, 2, 2), (7, 40, 40, 1, 1)]
 )
-def test_cotangents_are_xlas(shape):
+@pytest.mark.parametrize("way", WAYS)
+def test_cotangents_are_xlas(way, shape):
     """One block, several, an odd number of them, and images larger than a block."""
     with jax.enable_x64(True):
         x, kernel = (jnp.asarray(a, jnp.float64) for a in arrays(*shape))
-        y, vjp = jax.vjp(conv, x, kernel)
+        y, vjp = jax.vjp(by(way), x, kernel)
         expected_y, expected_vjp = jax.vjp(conv_primal, x, kernel)
         np.testing.assert_array_equal(y, expected_y)
         dy = jnp.asarray(np.random.default_rng(1).normal(size=y.shape))
@@ -81,3 +91,20 @@ def test_other_kernels_and_dtypes_are_xlas():
     half = conv(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
     assert half.dtype == jnp.bfloat16
     assert conv(jnp.zeros((0, 4, 4, 3)), jnp.zeros((3, 3, 3, 2))).shape == (0, 4, 4, 2)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_image_with_a_nan_or_an_infinity_keeps_it(way):
+    """x and dy go through a selection, to be in memory."""
+    x, kernel = arrays(1, 4, 4, 1, 1)
+    x[0, 0, 0], x[0, 3, 3] = np.nan, np.inf
+    y, vjp = jax.vjp(by(way), x, kernel)
+    np.testing.assert_array_equal(y, conv_primal(x, kernel))
+    dx, dkernel = vjp(jnp.full_like(y, jnp.nan))
+    assert np.isnan(dx).all()
+    assert np.isnan(dkernel).all()
+
+
+def test_another_way_is_refused():
+    with pytest.raises(ValueError, match="weight_gradient must be one of"):
+        conv(*arrays(1, 4, 4, 1, 1), weight_gradient="winograd")

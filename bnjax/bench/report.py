@@ -26,11 +26,9 @@ def run(part: str, repeats: int, out: Path, *, memory_kept: bool = False) -> Pat
     for row in _measure(part, repeats):
         rows.append(row)
         print(line(row), flush=True)
-    environment = _environment() | {"memory_kept": memory_kept}
+    written = environment() | {"memory_kept": memory_kept}
     path = out / f"bench_{part}.json"
-    path.write_text(
-        json.dumps({"environment": environment, "repeats": repeats, "rows": rows}, indent=1) + "\n"
-    )
+    path.write_text(json.dumps({"environment": written, "repeats": repeats, "rows": rows}, indent=1) + "\n")
     if part == "precision":
         draw_precision(path)
     return path
@@ -72,7 +70,8 @@ def _measure(part: str, repeats: int) -> Iterator[dict[str, Any]]:
     return {"memory": memory, "precision": precision}[part].measure()
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+    """What the times depend on: versions, the machine, XLA's flags."""
     torch = timing.torch_if_installed()
     return environment_of_a_run() | {
         "processor": platform.processor() or platform.machine(),

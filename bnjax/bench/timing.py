@@ -1,4 +1,4 @@
-"""Timing contestants against one another: in turn, warmed up, so that a drifting machine is fair to all."""
+"""Timing contestants against one another: in shuffled rounds, so that a drifting machine is fair to all."""
 
 import importlib.util
 import os
@@ -14,18 +14,17 @@ WARM_UP = 3
 def alternate(contestants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
     """Run every contestant `repeats` times in turn, after warming up; each returns when it is done.
 
-    Each round begins with another of them.  Each turn is two runs, of which the second counts: PyTorch's
-    threads spin for a while after their work, in the way of whoever comes next, and caches hold the last
-    one's arrays.
+    Each round is in another order, drawn from a fixed seed, and each turn is two runs, of which the second
+    counts: PyTorch's threads spin for a while after their work, in the way of whoever comes next, and
+    caches hold the last one's arrays.
 
     Returns:
       For each, its minimum and median in milliseconds.
     """
     milliseconds: dict[str, list[float]] = {name: [] for name in contestants}
-    names = list(contestants)
-    for number in range(WARM_UP + repeats):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
+    rng = np.random.default_rng(0)
+    for _ in range(WARM_UP + repeats):
+        for name in rng.permutation(list(contestants)):
             contestants[name]()
             start = time.perf_counter()
             contestants[name]()

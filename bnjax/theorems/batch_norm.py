@@ -150,7 +150,8 @@ def batch_norm_bwd(axes, residuals, cotangents):
     dy = cotangents[0].astype(statistics_dtype(x))
     n = math.prod(x.shape[a] for a in axes)
     x_hat = (x - mean) * istd
-    dgamma = jnp.sum(dy * x_hat, axes, keepdims=True)
+    # Σ dy·x̂ by μ − x: XLA would share x − μ with dx, and so write it to memory first
+    dgamma = -istd * jnp.sum(dy * (mean - x), axes, keepdims=True)
     dbeta = jnp.sum(dy, axes, keepdims=True)
     dx = gamma * istd * (dy - dbeta / n - x_hat * (dgamma / n))
     deps = -0.5 * istd**2 * gamma * dgamma

@@ -20,4 +20,5 @@ def batch_statistics(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, ja
     Never E[x²] − E[x]²: in float32 at mean/std = 3000 its gradient is wrong by a factor of 10⁵.
     """
     mean = batch_mean(x, axes)
-    return mean, batch_mean(jnp.square(x - mean), axes)
+    # μ − x, not x − μ: that XLA would share with what normalizes, and so write to memory first
+    return mean, batch_mean(jnp.square(mean - x), axes)

@@ -1,5 +1,6 @@
 """The benchmark runs, its numbers are finite, and its contestants compute the same; nothing is timed."""
 
+import itertools
 import json
 import math
 import sys
@@ -19,13 +20,26 @@ def finite(times):
     return all(math.isfinite(t) and t > 0 for c in times.values() for t in c.values())
 
 
-def test_contestants_take_turns_and_the_warm_up_is_not_counted():
+def test_contestants_take_turns_in_another_order_each_round():
     order = []
-    times = timing.alternate({name: lambda name=name: order.append(name) for name in "ab"}, repeats=2)
-    # three rounds to warm up, and two; two runs a turn
-    assert "".join(order) == "aabb" + "bbaa" + "aabb" + "bbaa" + "aabb"
-    assert set(times) == {"a", "b"}
+    names = "abcd"
+    times = timing.alternate({n: lambda n=n: order.append(n) for n in names}, repeats=9)
+    turns = order[::2]
+    assert turns == order[1::2]  # two runs a turn
+    rounds = ["".join(turns[i : i + 4]) for i in range(0, len(turns), 4)]
+    assert len(rounds) == timing.WARM_UP + 9
+    assert all(sorted(r) == list(names) for r in rounds)
+    after_a = {later for earlier, later in itertools.pairwise(turns) if earlier == "a"}
+    assert after_a >= {"b", "c", "d"}
+    assert set(times) == set(names)
     assert all(t["min_ms"] <= t["median_ms"] for t in times.values())
+
+
+def test_the_warm_up_is_not_counted(monkeypatch):
+    clock = itertools.count()
+    # a run takes 1000 s in the three rounds of warming up, 1 s after them; the clock is read twice a turn
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: 1000 * c if (c := next(clock)) < 6 else c)
+    assert timing.alternate({"a": lambda: None}, repeats=3) == {"a": {"min_ms": 1e3, "median_ms": 1e3}}
 
 
 def test_layers_are_measured():

@@ -217,7 +217,7 @@ def main() -> None:
     except UserError as error:
         message = str(error)
     except OSError as error:
-        message = f"{error.filename}: {error.strerror}"
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except ModuleNotFoundError as error:
         message = f'{error.name} is not installed: pip install "bnjax[train]"'
     print(f"bnjax: {' '.join(message.split())}", file=sys.stderr)

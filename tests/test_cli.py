@@ -153,3 +153,19 @@ def test_import_bnjax_pulls_in_nothing_heavier_than_jax():
     code = f"import bnjax, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(13, "Permission denied", "runs"), "bnjax: runs: Permission denied\n"),
+        (OSError("no space left"), "bnjax: no space left\n"),
+    ],
+    ids=["named", "unnamed"],
+)
+def test_an_operating_system_error_is_one_line(bnjax_command, monkeypatch, error, line):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(bnjax.data, "load", fail)
+    assert bnjax_command("train", "--out", "run") == (2, "", line)

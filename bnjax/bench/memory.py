@@ -1,7 +1,7 @@
 """What a layer keeps between its forward and its backward pass, and what a step needs while it runs."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,11 @@ def measure(shape: tuple[int, ...] = SHAPE) -> Iterator[dict[str, Any]]:
     yield from needed(shape[0])
 
 
-def needed(batch_size: int) -> Iterator[dict[str, Any]]:
+def needed(batch_size: int, norms: Sequence[Norm] = get_args(Norm)) -> Iterator[dict[str, Any]]:
     """A row for each network: the temporary memory of the compiled step, as XLA plans it.
 
     Parameters and images come on top.
     """
-    norms: tuple[Norm, ...] = ("batch", "none")
     for norm in norms:
         for name, step in steps.of_jax(norm, *steps.batch(batch_size)).items():
             compiled = step.function.lower(step.state, *step.arrays).compile()

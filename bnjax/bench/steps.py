@@ -1,8 +1,8 @@
 """The whole training step of the CIFAR networks, at a batch of 128: ours, Flax's parts, PyTorch."""
 
 import itertools
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -55,10 +55,11 @@ class Step(NamedTuple):
     arrays: tuple[jax.Array, ...]
 
 
-def measure(repeats: int, batch_size: int = 128) -> Iterator[dict[str, Any]]:
+def measure(
+    repeats: int, batch_size: int = 128, norms: Sequence[Norm] = get_args(Norm)
+) -> Iterator[dict[str, Any]]:
     """A row for each norm: the times of a step."""
     images, labels = batch(batch_size)
-    norms: tuple[Norm, ...] = ("batch", "none")
     for norm in norms:
         contestants = {name: _repeated(step) for name, step in of_jax(norm, images, labels).items()}
         torch = torch_if_installed()

@@ -58,15 +58,19 @@ class Step(NamedTuple):
 def measure(
     repeats: int, batch_size: int = 128, norms: Sequence[Norm] = get_args(Norm)
 ) -> Iterator[dict[str, Any]]:
-    """A row for each norm: the times of a step."""
+    """A row for each norm: the times of a step, taken in the same rounds, so that they can be subtracted."""
     images, labels = batch(batch_size)
+    torch = torch_if_installed()
+    contestants: dict[tuple[Norm, str], Callable[[], None]] = {}
     for norm in norms:
-        contestants = {name: _repeated(step) for name, step in of_jax(norm, images, labels).items()}
-        torch = torch_if_installed()
+        for name, step in of_jax(norm, images, labels).items():
+            contestants[norm, name] = _repeated(step)
         if torch is not None:
-            contestants["torch"] = torchs(torch, norm, images, labels)
+            contestants[norm, "torch"] = torchs(torch, norm, images, labels)
+    times = alternate(contestants, repeats)
+    for norm in norms:
         row = {"norm": norm, "batch_size": batch_size, "compiler_options": training.compiler_options()}
-        yield row | {"times": alternate(contestants, repeats)}
+        yield row | {"times": {name: times[n, name] for n, name in times if n == norm}}
 
 
 def batch(size: int) -> tuple[np.ndarray, np.ndarray]:

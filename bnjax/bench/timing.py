@@ -3,15 +3,18 @@
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
 WARM_UP = 3
+Name = TypeVar("Name", bound=Hashable)
 
 
-def alternate(contestants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
+def alternate(contestants: Mapping[Name, Callable[[], Any]], repeats: int) -> dict[Name, dict[str, float]]:
     """Run every contestant `repeats` times in turn, after warming up; each returns when it is done.
 
     Each round is in another order, drawn from a fixed seed, and each turn is two runs, of which the second
@@ -21,10 +24,13 @@ def alternate(contestants: Mapping[str, Callable[[], Any]], repeats: int) -> dic
     Returns:
       For each, its minimum and median in milliseconds.
     """
-    milliseconds: dict[str, list[float]] = {name: [] for name in contestants}
+    names = list(contestants)
+    milliseconds: dict[Name, list[float]] = {name: [] for name in names}
     rng = np.random.default_rng(0)
-    for _ in range(WARM_UP + repeats):
-        for name in rng.permutation(list(contestants)):
+    console = Console(stderr=True)
+    rounds = range(WARM_UP + repeats)
+    for _ in track(rounds, "rounds", console=console, transient=True, disable=not console.is_terminal):
+        for name in [names[i] for i in rng.permutation(len(names))]:
             contestants[name]()
             start = time.perf_counter()
             contestants[name]()

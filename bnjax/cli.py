@@ -187,6 +187,7 @@ def bench(
 
     out.mkdir(parents=True, exist_ok=True)
     for name in report.PARTS if part == "all" else (part,):
+        print(f"measuring {name}", flush=True)
         print(f"written: {report.run(name, repeats, out, memory_kept=kept)}")
 
 

@@ -13,19 +13,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from bnjax import ops, training
 from bnjax.allocator import keep_freed_memory
-
-MEMORY_KEPT = keep_freed_memory()
-
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-from jax import lax  # noqa: E402
-
-from bnjax import ops, training  # noqa: E402
-from bnjax.bench import report  # noqa: E402
-from bnjax.bench.timing import alternate, torch_if_installed  # noqa: E402
-from bnjax.ops.conv import conv_primal  # noqa: E402
+from bnjax.bench import report
+from bnjax.bench.timing import alternate, torch_if_installed
+from bnjax.ops.conv import conv_primal
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "bench_limits.json"
 BATCH = 128
@@ -42,12 +39,13 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=15)
     repeats = parser.parse_args().repeats
+    kept = keep_freed_memory()
     rows = []
     for row in measure(repeats):
         rows.append(row)
         told = ", ".join(f"{name} {t['median_ms']:.2f}" for name, t in row["times"].items())
         print(f"{row['kind']} {row['shape']}, ms: {told}", flush=True)
-    environment = report.environment() | {"memory_kept": MEMORY_KEPT}
+    environment = report.environment() | {"memory_kept": kept}
     written = {"environment": environment, "repeats": repeats, "rows": rows}
     RESULTS.write_text(json.dumps(written, indent=1) + "\n")
     print(f"written: {RESULTS}")

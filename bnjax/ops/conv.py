@@ -33,10 +33,10 @@ def conv(
 
     "products" takes the last form, which moves x by rows and dy by columns, so three copies of each make
     all nine (i, j) by one matrix product, (3C × NHW) · (NHW × 3O), where the nine shifts of x would be nine
-    copies.  It runs over a block of images at a time, and is several times faster than XLA's convolution
-    by YNNPACK, the default on CPU.  "convolution" takes the first form, XLA's convolution of x by dy, and
-    sees to it that what it transposes for that is in memory, not computed again on the way: the faster one
-    under `bnjax.training.compiler_options` (see `bnjax bench`).
+    copies.  It runs over a block of images at a time, and is two to four times as fast as XLA's
+    convolution by YNNPACK, the default on CPU.  "convolution" takes the first form, XLA's convolution of x
+    by dy, and sees to it that what it transposes for that is in memory, not computed again on the way: the
+    faster one under `bnjax.training.compiler_options` (see `bnjax bench`).
 
     The rule is for 3×3 kernels with stride 1, "SAME" padding and NHWC images, on CPU.  Whatever else is
     asked is `jax.lax.conv_general_dilated` with JAX's own derivative, so that this function can take its

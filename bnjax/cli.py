@@ -48,6 +48,11 @@ OutOption = Annotated[
     typer.Option(help="Folder to make; must not hold anything.", show_default="runs/COMMAND-DATASET-TIME"),
 ]
 
+ResumeOption = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with the run in --out after its last whole epoch, if it holds one."),
+]
+
 
 @app.command(epilog="Example: bnjax train --norm batch --epochs 1 --out runs/first")
 def train(
@@ -65,8 +70,9 @@ def train(
     seed: SeedOption = 0,
     train_examples: TrainExamplesOption = None,
     out: OutOption = None,
+    resume: ResumeOption = False,
 ) -> None:
-    """Train one network and write a run directory: config.json, metrics.jsonl, log.txt.
+    """Train one network and write a run directory: config, metrics, log, checkpoints.
 
     On CPU it is compiled with xla_cpu_experimental_ynn_fusion_type=DOT,REDUCE, and where the C library is
     glibc the process keeps the memory it frees: both are faster there.
@@ -76,9 +82,9 @@ def train(
     from bnjax import runs, training
 
     config = _config(context)
-    out = out or _default_out("train", dataset)
-    runs.check_out(out)
-    result = runs.run(config, datasets.load(dataset, data_dir), out, training.compiler_options())
+    out = _out(out, "train", dataset, resume=resume)
+    options = training.compiler_options()
+    result = runs.run(config, datasets.load(dataset, data_dir), out, options, resume=resume)
     print(f"{result.outcome}: {out}")
 
 
@@ -95,6 +101,7 @@ def lift(
     seed: SeedOption = 0,
     train_examples: TrainExamplesOption = None,
     out: OutOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Train with and without batch norm by one recipe; draw lift.png and write summary.json.
 
@@ -103,14 +110,13 @@ def lift(
     """
     keep_freed_memory()
     from bnjax import data as datasets
-    from bnjax import runs, training
+    from bnjax import training
     from bnjax.lift import lift as run_lift
 
     config = _config(context)
-    out = out or _default_out("lift", dataset)
-    runs.check_out(out)
+    out = _out(out, "lift", dataset, resume=resume)
     options = training.compiler_options()
-    for result in run_lift(config, datasets.load(dataset, data_dir), out, options):
+    for result in run_lift(config, datasets.load(dataset, data_dir), out, options, resume=resume):
         accuracy = "" if result.test_accuracy is None else f", test accuracy {result.test_accuracy:.2%}"
         print(f"norm {result.norm}: {result.outcome}{accuracy}")
     print(f"figure: {out / 'lift.png'}")
@@ -202,8 +208,17 @@ def _config(context: typer.Context) -> "Config":
     return Config(**options)
 
 
-def _default_out(command: str, dataset: str) -> Path:
-    return Path("runs") / f"{command}-{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+def _out(out: Path | None, command: str, dataset: str, *, resume: bool) -> Path:
+    """The folder to write, checked before the data are read."""
+    from bnjax.runs import check_out
+
+    if resume:
+        if out is None:
+            raise UserError("--resume needs --out: the folder of the run")
+        return out
+    out = out or Path("runs") / f"{command}-{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+    check_out(out)
+    return out
 
 
 def main() -> None:

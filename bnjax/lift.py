@@ -9,7 +9,14 @@ from bnjax.plots import draw_lift
 from bnjax.runs import Config, RunResult, check_out, run, select_examples
 
 
-def lift(config: Config, data: Dataset, out: Path, options: dict[str, str] | None = None) -> list[RunResult]:
+def lift(
+    config: Config,
+    data: Dataset,
+    out: Path,
+    options: dict[str, str] | None = None,
+    *,
+    resume: bool = False,
+) -> list[RunResult]:
     """Train both networks by one recipe, then draw what batch norm lifts.
 
     Makes `out/batch/` and `out/none/`, run directories, and from them `out/summary.json`,
@@ -20,14 +27,17 @@ def lift(config: Config, data: Dataset, out: Path, options: dict[str, str] | Non
       data: the data set both train on.
       out: the directory to make; absent or empty.
       options: XLA's, to compile with; see `bnjax.training.compiler_options`.
+      resume: go on with what of the two runs `out` holds.
 
     Raises:
       UserError: as `run`.
     """
-    check_out(out)
+    if not resume:
+        check_out(out)
     select_examples(data, config)
     results = [
-        run(dataclasses.replace(config, norm=norm), data, out / norm, options) for norm in ("batch", "none")
+        run(dataclasses.replace(config, norm=norm), data, out / norm, options, resume=resume)
+        for norm in ("batch", "none")
     ]
     rows = [dataclasses.asdict(result) for result in results]
     (out / "summary.json").write_text(json.dumps({"runs": rows}, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""A training run and its directory: `config.json`, `metrics.jsonl`, `log.txt`."""
+"""A training run and its directory: `config.json`, `metrics.jsonl`, `log.txt`, `checkpoints/`."""
 
 import dataclasses
 import json
@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import jax
 import numpy as np
 
-from bnjax import training
+from bnjax import checkpoints, training
 from bnjax.data import Dataset
 from bnjax.errors import UserError
 from bnjax.models import Init, Norm
@@ -24,6 +24,7 @@ Outcome = Literal["trained", "frozen", "diverged"]
 
 FROZEN_LOSS = math.log(10)  # what a network that says 1/10 to every class loses
 FROZEN_MARGIN = 0.02
+LOG_LINES = 2  # an epoch, in log.txt
 DEFAULT_EPOCHS = {"synthetic": 3, "cifar10": 30}
 
 
@@ -153,10 +154,13 @@ def environment(options: dict[str, str] | None = None) -> dict[str, Any]:
 class RunDirectory:
     """The files of one run; every line is on disk as soon as it is known."""
 
-    def __init__(self, path: Path, config: Config, options: dict[str, str] | None = None):
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def make(cls, path: Path, config: Config, options: dict[str, str] | None = None) -> Self:
         """Make `path` and its config.json.  UserError where something is there, or nothing can be."""
         check_out(path)
-        self.path = path
         record = {"config": dataclasses.asdict(config), "environment": environment(options)}
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -164,6 +168,19 @@ class RunDirectory:
                 file.write(json.dumps(record, indent=2) + "\n")
         except OSError as error:
             raise UserError(f"--out {path}: cannot be written ({error.strerror})") from error
+        return cls(path)
+
+    @classmethod
+    def reopen(cls, path: Path, config: Config) -> Self:
+        """The directory of a run that was begun.  UserError where that was of another config."""
+        try:
+            recorded = dict(json.loads((path / "config.json").read_text())["config"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"--resume: {path / 'config.json'} is not a run's") from error
+        for name, value in dataclasses.asdict(config).items():
+            if recorded.get(name) != value:
+                raise UserError(f"--resume: {path} was run with {name}={recorded.get(name)}, not {value}")
+        return cls(path)
 
     def metrics(self, **row: Any) -> None:
         """Append a line to metrics.jsonl."""
@@ -175,27 +192,67 @@ class RunDirectory:
         with open(self.path / "log.txt", "a") as file:
             file.write(line + "\n")
 
+    def checkpoint(self, epoch: int, state: training.TrainState) -> None:
+        """Keep the state after `epoch`, of which everything else was written."""
+        checkpoints.save(self.path / "checkpoints", epoch, state)
 
-def run(config: Config, data: Dataset, out: Path, options: dict[str, str] | None = None) -> RunResult:
+    def restore(self, state: training.TrainState) -> tuple[training.TrainState, list[dict[str, Any]]]:
+        """The state after the newest checkpoint's epoch, and the metrics up to it.
+
+        What was written of later epochs is removed.  `state` is what a run begins with: what comes back
+        where there is no checkpoint.
+        """
+        epoch = checkpoints.latest(self.path / "checkpoints")
+        lines = self._cut("metrics.jsonl", epoch)
+        if len(lines) < epoch or len(self._cut("log.txt", epoch * LOG_LINES)) < epoch * LOG_LINES:
+            raise UserError(f"--resume: {self.path} lacks lines of the epochs before its checkpoint {epoch}")
+        if epoch:
+            state = checkpoints.restore(self.path / "checkpoints", epoch, state)
+        return state, [json.loads(line) for line in lines]
+
+    def _cut(self, name: str, count: int) -> list[str]:
+        """Leave the first `count` lines of a file, and return them."""
+        path, shorter = self.path / name, self.path / f".{name}"
+        if not path.exists():
+            return []
+        lines = path.read_text().splitlines(keepends=True)[:count]
+        shorter.write_text("".join(lines))
+        shorter.replace(path)
+        return lines
+
+
+def run(
+    config: Config,
+    data: Dataset,
+    out: Path,
+    options: dict[str, str] | None = None,
+    *,
+    resume: bool = False,
+) -> RunResult:
     """Train and evaluate one network, writing the run directory `out` as it goes.
 
     A loss that is not finite ends the run at once.  The same config on the same machine gives the same
-    numbers to the last bit.
+    numbers to the last bit, in one go or resumed.
 
     Args:
       config: the run's.
       data: all of it; the run takes its `train_examples`.
       out: the directory to make; absent or empty.
       options: XLA's, to compile with; see `bnjax.training.compiler_options`.
+      resume: if `out` holds a run of this config, go on after its last whole epoch.
 
     Returns:
       The final training loss and test accuracy, and the outcome.
 
     Raises:
-      UserError: `out` cannot be made or already holds something; the data do not fit the config.
+      UserError: `out` cannot be made or already holds something, or a run of another config; the data do
+        not fit the config.
     """
     data = select_examples(data, config)
-    directory = RunDirectory(out, config, options)
+    if resume and (out / "config.json").exists():
+        directory = RunDirectory.reopen(out, config)
+    else:
+        directory = RunDirectory.make(out, config, options)
     state, steps = training.create(
         config.norm,
         config.init,
@@ -205,18 +262,22 @@ def run(config: Config, data: Dataset, out: Path, options: dict[str, str] | None
         training.standardization(data.train_images),
         options,
     )
+    state, rows = directory.restore(state)
     arrays = jax.device_put(data)
-    total = config.epochs * (len(data.train_images) // config.batch_size)
+    total = (config.epochs - len(rows)) * (len(data.train_images) // config.batch_size)
     label = "batch norm" if config.norm == "batch" else "no norm"
     with TrainingProgress(label, total, config.batch_size) as progress:
-        for epoch in range(1, config.epochs + 1):
+        if rows:
+            progress.print(f"resumed after epoch {len(rows)}")
+        while len(rows) < config.epochs and not (rows and rows[-1]["outcome"] == "diverged"):
+            epoch = len(rows) + 1
             state, row = _epoch(config, epoch, state, steps, arrays, progress.advance)
             directory.metrics(**row)
             for line in _log_lines(config, row):
                 directory.log(line)
                 progress.print(line)
-            if row["outcome"] == "diverged":
-                break
+            directory.checkpoint(epoch, state)
+            rows.append(row)
     return RunResult(
         config.norm,
         config.learning_rate,
@@ -224,9 +285,9 @@ def run(config: Config, data: Dataset, out: Path, options: dict[str, str] | None
         config.init,
         config.seed,
         config.epochs,
-        row["train_loss"],
-        row["test_accuracy"],
-        row["outcome"],
+        rows[-1]["train_loss"],
+        rows[-1]["test_accuracy"],
+        rows[-1]["outcome"],
     )
 
 

@@ -174,8 +174,8 @@ def train_epoch(
     losses = np.empty(len(indices), np.float32)
     for step, batch in enumerate(indices):
         state, loss = steps.train(state, images, labels, batch)
-        losses[step] = loss
-        report(1, float(loss))
+        losses[step] = value = float(loss)
+        report(1, value)
         if not np.isfinite(losses[step]):
             return state, losses[: step + 1]
     return state, losses

@@ -169,3 +169,24 @@ def test_an_operating_system_error_is_one_line(bnjax_command, monkeypatch, error
 
     monkeypatch.setattr(bnjax.data, "load", fail)
     assert bnjax_command("train", "--out", "run") == (2, "", line)
+
+
+def test_resume(bnjax_command, tmp_path):
+    assert bnjax_command("lift", *SMALL, "--out", "lifted")[0] == 0
+    before = (tmp_path / "lifted" / "batch" / "metrics.jsonl").read_text()
+    code, out, _ = bnjax_command("lift", *SMALL, "--out", "lifted", "--resume")
+    assert (code, out.count("resumed after epoch 1")) == (0, 2)
+    assert (tmp_path / "lifted" / "batch" / "metrics.jsonl").read_text() == before
+    run = ("train", *SMALL, "--out", os.path.join("lifted", "none"), "--resume")
+    assert bnjax_command(*run, "--norm", "none")[0] == 0
+    code, _, err = bnjax_command(*run, "--norm", "batch")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "was run with norm=none, not batch" in err
+
+
+def test_resume_needs_a_folder(bnjax_command):
+    assert bnjax_command("train", "--resume") == (
+        2,
+        "",
+        "bnjax: --resume needs --out: the folder of the run\n",
+    )

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from bnjax import runs
+from bnjax import checkpoints, runs, training
 from bnjax.data import synthetic
 from bnjax.errors import UserError
 from bnjax.runs import Config
@@ -26,10 +26,16 @@ def rows(directory):
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
 
+def contents(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
 def test_a_run_leaves_its_config_metrics_and_log(tmp_path, data, capsys):
     out = tmp_path / "deep" / "run"
     result = runs.run(small(), data, out)
-    assert sorted(path.name for path in out.iterdir()) == ["config.json", "log.txt", "metrics.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "checkpoints", "config.json", "log.txt", "metrics.jsonl"
+    ]  # fmt: skip
     record = json.loads((out / "config.json").read_text())
     assert record["config"]["learning_rate"] == 0.01
     assert set(record["environment"]) >= {"python", "jax", "flax", "optax", "backend"}
@@ -121,13 +127,13 @@ def test_train_examples_are_the_first(data):
 def test_out_that_holds_a_run_is_refused_and_kept(tmp_path, data):
     out = tmp_path / "run"
     runs.run(small(epochs=1), data, out)
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    before = contents(out)
     for config in (small(epochs=1), small(epochs=1, seed=5)):
         with pytest.raises(
             UserError, match=r"already holds a run \(norm=batch, dataset=synthetic.*remove it"
         ):
             runs.run(config, data, out)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert contents(out) == before
 
 
 def test_out_that_holds_other_files_is_refused_and_kept(tmp_path):
@@ -174,3 +180,93 @@ def test_out_that_cannot_be_written_after_all(tmp_path, data, monkeypatch):
     monkeypatch.setattr(runs.Path, "mkdir", full)
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
         runs.run(small(), data, tmp_path / "run")
+
+
+def untimed(directory):
+    return [
+        {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows(directory)
+    ]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, data):
+    out = tmp_path_factory.mktemp("unbroken") / "run"
+    return out, runs.run(small(momentum=0.5), data, out)
+
+
+def break_off(monkeypatch, module, name, call):
+    """Interrupt a run at the `call`-th call of a function, before it does anything."""
+    calls = iter(range(1, 100))
+    whole = getattr(module, name)
+
+    def broken(*args, **kwargs):
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, broken)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "call"),
+    [
+        (training, "train_epoch", 1),  # before any checkpoint
+        (training, "count_correct", 2),  # within an epoch
+        (checkpoints, "save", 2),  # after an epoch was written and before it was kept
+    ],
+)
+def test_a_resumed_run_is_the_run_in_one_go(
+    tmp_path, data, unbroken, monkeypatch, capsys, module, name, call
+):
+    config, out = small(momentum=0.5), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        break_off(patch, module, name, call)
+        with pytest.raises(KeyboardInterrupt):
+            runs.run(config, data, out)
+    capsys.readouterr()
+    result = runs.run(config, data, out, resume=True)
+    assert ("resumed after epoch" in capsys.readouterr().out) == (call > 1)
+    assert result == unbroken[1]
+    assert untimed(out) == untimed(unbroken[0])
+    assert (out / "log.txt").read_text() == (unbroken[0] / "log.txt").read_text()
+    assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in unbroken[0].iterdir())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"norm": "none", "learning_rate": 1e20}], ids=["trained", "diverged"]
+)
+def test_a_run_that_has_ended_is_not_trained_again(tmp_path, data, monkeypatch, options):
+    result = runs.run(small(**options), data, tmp_path / "run")
+    before = contents(tmp_path / "run")
+    break_off(monkeypatch, training, "train_epoch", 1)
+    assert runs.run(small(**options), data, tmp_path / "run", resume=True) == result
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_run_of_another_config_is_not_resumed(tmp_path, data):
+    out = tmp_path / "run"
+    runs.run(small(epochs=1), data, out)
+    before = contents(out)
+    with pytest.raises(UserError, match=r"--resume: .*run was run with learning_rate=0.01, not 0.02"):
+        runs.run(small(epochs=1, learning_rate=0.02), data, out, resume=True)
+    assert contents(out) == before
+
+
+def test_resume_begins_a_run_where_there_is_none(tmp_path, data):
+    runs.run(small(epochs=1), data, tmp_path / "run", resume=True)
+    assert len(rows(tmp_path / "run")) == 1
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "log.txt"])
+def test_a_run_that_lost_lines_is_not_resumed(tmp_path, data, file):
+    runs.run(small(epochs=1), data, tmp_path / "run")
+    (tmp_path / "run" / file).write_text("")
+    with pytest.raises(UserError, match="lacks lines of the epochs before its checkpoint 1"):
+        runs.run(small(epochs=1), data, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"config": 1}'])
+def test_what_is_no_run_is_not_resumed(tmp_path, data, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config.json is not a run's"):
+        runs.run(small(), data, tmp_path, resume=True)

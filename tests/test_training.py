@@ -138,3 +138,19 @@ def test_with_the_compiler_options_a_step_is_the_same(data):
 def test_an_xla_that_does_not_know_the_options_goes_without(monkeypatch):
     monkeypatch.setattr(training, "_CPU_OPTIONS", {"xla_cpu_no_such_option": "1"})
     assert training.compiler_options() == {}
+
+
+def test_a_loss_is_awaited_by_float_not_by_numpy():
+    """NumPy makes a ValueError of a KeyboardInterrupt while it waits for a JAX array."""
+
+    class Loss:
+        def __float__(self):
+            return 1.5
+
+        def __array__(self, *args, **kwargs):
+            pytest.fail("an interruption here would be lost")
+
+    steps = training.Steps(lambda state, *_: (state, Loss()), None, None)
+    indices = np.zeros((2, 3), np.int32)
+    _, losses = training.train_epoch(steps, None, None, None, indices, scan=False, report=lambda *_: None)
+    np.testing.assert_array_equal(losses, [1.5, 1.5])

@@ -3,8 +3,9 @@
 import dataclasses
 import sys
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 from typer.exceptions import TyperException
@@ -13,6 +14,7 @@ from bnjax.allocator import keep_freed_memory
 from bnjax.errors import UserError
 
 if TYPE_CHECKING:  # --help must not wait for jax
+    from bnjax.models import Init, Norm
     from bnjax.runs import Config
 
 app = typer.Typer(
@@ -48,6 +50,9 @@ OutOption = Annotated[
     typer.Option(help="Folder to make; must not hold anything.", show_default="runs/COMMAND-DATASET-TIME"),
 ]
 
+# typer takes many of an enum, but not of a Literal
+NormChoice = StrEnum("NormChoice", ["batch", "none"])
+InitChoice = StrEnum("InitChoice", ["he", "glorot"])
 ResumeOption = Annotated[
     bool,
     typer.Option("--resume", help="Go on with the run in --out after its last whole epoch, if it holds one."),
@@ -120,6 +125,52 @@ def lift(
         accuracy = "" if result.test_accuracy is None else f", test accuracy {result.test_accuracy:.2%}"
         print(f"norm {result.norm}: {result.outcome}{accuracy}")
     print(f"figure: {out / 'lift.png'}")
+
+
+@app.command(epilog="Example: bnjax sweep --epochs 1 --learning-rate 0.01 --learning-rate 0.1 --momentum 0.9")
+def sweep(
+    context: typer.Context,
+    norm: Annotated[list[NormChoice], typer.Option(help="batch: batch norm after each convolution.")] = list(
+        NormChoice
+    ),
+    learning_rate: Annotated[list[float], typer.Option(help="SGD's learning rate, constant.")] = [0.1],
+    momentum: Annotated[list[float], typer.Option(help="SGD's momentum, in [0, 1).")] = [0.0],
+    init: Annotated[list[InitChoice], typer.Option(help="How the kernels are drawn.")] = [InitChoice.he],
+    seed: Annotated[list[int], typer.Option(help="Of the kernels and the shuffling.")] = [0],
+    dataset: DatasetOption = "synthetic",
+    data_dir: DataDirOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = 128,
+    train_examples: TrainExamplesOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+) -> None:
+    """Train every combination of the values given, and draw sweep.png: which recipes train.
+
+    --norm, --learning-rate, --momentum, --init and --seed can be given more than once. Compiled as in train.
+    """
+    keep_freed_memory()
+    from bnjax import data as datasets
+    from bnjax import training
+    from bnjax.sweep import folder, grid
+    from bnjax.sweep import sweep as run_sweep
+
+    configs = grid(
+        _config(context, "norm", "learning_rate", "momentum", "init", "seed"),
+        cast("list[Norm]", [n.value for n in norm]),
+        learning_rate,
+        momentum,
+        cast("list[Init]", [i.value for i in init]),
+        seed,
+    )
+    out = _out(out, "sweep", dataset, resume=resume)
+    results = run_sweep(
+        configs, datasets.load(dataset, data_dir), out, training.compiler_options(), resume=resume
+    )
+    for number, (config, result) in enumerate(zip(configs, results, strict=True), 1):
+        accuracy = "" if result.test_accuracy is None else f", test accuracy {result.test_accuracy:.2%}"
+        print(f"{number}/{len(configs)} {folder(config)}: {result.outcome}{accuracy}", flush=True)
+    print(f"map: {out / 'sweep.png'}")
 
 
 @app.command(epilog="Example: bnjax data cifar10 --data-dir ~/tensorflow_datasets")
@@ -197,11 +248,11 @@ def bench(
         print(f"written: {report.run(name, repeats, out, memory_kept=kept)}")
 
 
-def _config(context: typer.Context) -> "Config":
-    """The options of a training command as a `Config`: they have the same names."""
+def _config(context: typer.Context, *without: str) -> "Config":
+    """The options of a training command as a `Config`: they have the same names, but for those `without`."""
     from bnjax.runs import DEFAULT_EPOCHS, Config
 
-    names = {field.name for field in dataclasses.fields(Config)}
+    names = {field.name for field in dataclasses.fields(Config)} - set(without)
     options = {name: value for name, value in context.params.items() if name in names}
     if options["epochs"] is None:
         options["epochs"] = DEFAULT_EPOCHS[options["dataset"]]

@@ -1,12 +1,11 @@
 """The chapter's experiment: the same recipe with and without batch normalization, side by side."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 from bnjax.data import Dataset
 from bnjax.plots import draw_lift
-from bnjax.runs import Config, RunResult, check_out, run, select_examples
+from bnjax.runs import Config, RunResult, check_out, run, select_examples, write_summary
 
 
 def lift(
@@ -39,7 +38,6 @@ def lift(
         run(dataclasses.replace(config, norm=norm), data, out / norm, options, resume=resume)
         for norm in ("batch", "none")
     ]
-    rows = [dataclasses.asdict(result) for result in results]
-    (out / "summary.json").write_text(json.dumps({"runs": rows}, indent=2) + "\n")
+    write_summary(out, results)
     draw_lift(out)
     return results

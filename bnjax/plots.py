@@ -1,5 +1,7 @@
 """Figures of training runs and of the benchmark, drawn from the files they left."""
 
+import collections
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,56 @@ def _draw_run(left: Any, right: Any, norm: str, metrics: list[dict[str, Any]]) -
         cross = {"color": COLORS[norm], "marker": "x", "linestyle": "", "label": f"{label}: diverged"}
         left.plot([epoch], [FROZEN_LOSS], **cross)
         right.plot([epoch], [10], **cross)
+
+
+def draw_sweep(out: Path) -> None:
+    """Draw which recipes of a sweep train, as `sweep.png` and `sweep.svg`: a panel a norm, a cell a recipe.
+
+    A cell is coloured by test accuracy, the mean over seeds, where frozen and diverged count as chance.
+
+    Args:
+      out: a folder that `bnjax sweep` made; its `summary.json` is read.
+    """
+    runs = json.loads((out / "summary.json").read_text())["runs"]
+    norms = list(dict.fromkeys(run["norm"] for run in runs))
+    recipes = list(dict.fromkeys((run["init"], run["momentum"]) for run in runs))
+    rates = sorted({run["learning_rate"] for run in runs})
+    with matplotlib.rc_context(STYLE):
+        size = (1.5 + len(norms) * (0.8 + 1.1 * len(rates)), 1.8 + 0.6 * len(recipes))
+        figure = Figure(figsize=(max(size[0], 6.5), size[1]), layout="constrained")
+        panels = figure.subplots(1, len(norms), sharey=True, squeeze=False)[0]
+        for norm, axes in zip(norms, panels, strict=True):
+            cells = [
+                [
+                    [r for r in runs if (r["norm"], r["init"], r["momentum"], r["learning_rate"]) == key]
+                    for key in ((norm, *recipe, rate) for rate in rates)
+                ]
+                for recipe in recipes
+            ]
+            image = axes.imshow(
+                [[_accuracy(c) for c in row] for row in cells], vmin=10, vmax=100, aspect="auto"
+            )
+            for (y, row), x in itertools.product(enumerate(cells), range(len(rates))):
+                color = "white" if _accuracy(row[x]) < 55 else "black"
+                axes.text(x, y, _told(row[x]), ha="center", va="center", color=color, fontsize=9)
+            axes.set(title=LABELS[norm], xlabel="learning rate")
+            axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+        panels[0].set_yticks(range(len(recipes)), [f"{INITS[i]}, momentum {m:g}" for i, m in recipes])
+        figure.colorbar(image, ax=list(panels), label="test accuracy (%)")
+        _save(figure, out / "sweep")
+
+
+def _accuracy(cell: list[dict[str, Any]]) -> float:
+    scores = [100 * run["test_accuracy"] if run["outcome"] == "trained" else 10.0 for run in cell]
+    return sum(scores) / len(scores) if scores else float("nan")
+
+
+def _told(cell: list[dict[str, Any]]) -> str:
+    """What a cell says: one outcome, or how many seeds had which."""
+    outcomes = collections.Counter(run["outcome"] for run in cell)
+    if list(outcomes) == ["trained"]:
+        return f"{_accuracy(cell):.1f}"
+    return "\n".join(name if len(outcomes) == 1 else f"{count} {name}" for name, count in outcomes.items())
 
 
 def draw_precision(results: Path) -> None:

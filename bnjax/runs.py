@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -72,7 +72,7 @@ class Config:
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended: a row of `summary.json`.  The two numbers are None where it diverged."""
+    """How a run ended: a row of a `summary.json`.  The two numbers are None where it diverged."""
 
     norm: Norm
     learning_rate: float
@@ -90,6 +90,12 @@ def outcome(train_loss: float) -> Outcome:
     if not math.isfinite(train_loss):
         return "diverged"
     return "frozen" if abs(train_loss - FROZEN_LOSS) <= FROZEN_MARGIN else "trained"
+
+
+def write_summary(out: Path, results: Sequence[RunResult]) -> None:
+    """Write `out/summary.json`: a row a run."""
+    rows = [dataclasses.asdict(result) for result in results]
+    (out / "summary.json").write_text(json.dumps({"runs": rows}, indent=2) + "\n")
 
 
 def select_examples(data: Dataset, config: Config) -> Dataset:

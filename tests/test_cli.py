@@ -190,3 +190,15 @@ def test_resume_needs_a_folder(bnjax_command):
         "",
         "bnjax: --resume needs --out: the folder of the run\n",
     )
+
+
+def test_sweep(bnjax_command, tmp_path):
+    code, out, _ = bnjax_command(
+        "sweep", "--norm", "none", "--learning-rate", 0.01, "--learning-rate", 1e20, "--epochs", 1,
+        "--batch-size", 16, "--out", "swept",
+    )  # fmt: skip
+    assert code == 0
+    assert re.search(r"1/2 none-he-momentum0-lr0.01-seed0: trained, test accuracy \d+\.\d\d%\n", out)
+    assert "2/2 none-he-momentum0-lr1e+20-seed0: diverged\n" in out
+    assert out.endswith(f"map: {os.path.join('swept', 'sweep.png')}\n")
+    assert len(json.loads((tmp_path / "swept" / "summary.json").read_text())["runs"]) == 2

@@ -1,0 +1,71 @@
+"""Which recipes train: the same networks over a grid of rates, momenta, initializations and seeds."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bnjax.data import Dataset
+from bnjax.models import Init, Norm
+from bnjax.plots import draw_sweep
+from bnjax.runs import Config, RunResult, check_out, run, select_examples, write_summary
+
+
+def grid(
+    config: Config,
+    norms: Sequence[Norm],
+    learning_rates: Sequence[float],
+    momenta: Sequence[float],
+    inits: Sequence[Init],
+    seeds: Sequence[int],
+) -> list[Config]:
+    """`config` with every combination of the values given, each once, seeds last and fastest."""
+    configs = [
+        dataclasses.replace(config, norm=norm, init=init, momentum=momentum, learning_rate=rate, seed=seed)
+        for norm in norms
+        for init in inits
+        for momentum in momenta
+        for rate in learning_rates
+        for seed in seeds
+    ]
+    return list(dict.fromkeys(configs))
+
+
+def sweep(
+    configs: Sequence[Config],
+    data: Dataset,
+    out: Path,
+    options: dict[str, str] | None = None,
+    *,
+    resume: bool = False,
+) -> Iterator[RunResult]:
+    """Run every config, yielding each result, then draw the map of them.
+
+    Makes a run directory for each in `out/`, named by what differs; `out/summary.json`, whose rows are those
+    of `lift`, written again after each run; and at the end `out/sweep.png` and `out/sweep.svg`.
+
+    Args:
+      configs: as `grid` makes them.
+      data: the data set all train on.
+      out: the directory to make; absent or empty.
+      options: XLA's, to compile with; see `bnjax.training.compiler_options`.
+      resume: go on with what of the runs `out` holds.
+
+    Raises:
+      UserError: as `run`.
+    """
+    if not resume:
+        check_out(out)
+    for config in configs:
+        select_examples(data, config)
+    results = []
+    for config in configs:
+        results.append(run(config, data, out / folder(config), options, resume=resume))
+        write_summary(out, results)
+        yield results[-1]
+    draw_sweep(out)
+
+
+def folder(config: Config) -> str:
+    """What the run of `config` is called within a sweep, as "batch-he-momentum0-lr0.1-seed0"."""
+    c = config
+    return f"{c.norm}-{c.init}-momentum{c.momentum:g}-lr{c.learning_rate:g}-seed{c.seed}"

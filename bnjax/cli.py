@@ -49,14 +49,14 @@ OutOption = Annotated[
     Path | None,
     typer.Option(help="Folder to make; must not hold anything.", show_default="runs/COMMAND-DATASET-TIME"),
 ]
-
-# typer takes many of an enum, but not of a Literal
-NormChoice = StrEnum("NormChoice", ["batch", "none"])
-InitChoice = StrEnum("InitChoice", ["he", "glorot"])
 ResumeOption = Annotated[
     bool,
     typer.Option("--resume", help="Go on with the run in --out after its last whole epoch, if it holds one."),
 ]
+
+# typer takes many of an enum, but not of a Literal
+NormChoice = StrEnum("NormChoice", ["batch", "none"])
+InitChoice = StrEnum("InitChoice", ["he", "glorot"])
 
 
 @app.command(epilog="Example: bnjax train --norm batch --epochs 1 --out runs/first")

@@ -67,5 +67,5 @@ def sweep(
 
 def folder(config: Config) -> str:
     """What the run of `config` is called within a sweep, as "batch-he-momentum0-lr0.1-seed0"."""
-    c = config
-    return f"{c.norm}-{c.init}-momentum{c.momentum:g}-lr{c.learning_rate:g}-seed{c.seed}"
+    momentum, rate = (str(value).removesuffix(".0") for value in (config.momentum, config.learning_rate))
+    return f"{config.norm}-{config.init}-momentum{momentum}-lr{rate}-seed{config.seed}"

@@ -38,6 +38,8 @@ def test_the_grid_is_every_combination_once():
     assert {c.epochs for c in found} == {1}
     assert len({folder(c) for c in found}) == len(found)
     assert folder(found[0]) == "batch-he-momentum0-lr0.1-seed0"
+    close = grid(CONFIG, ["none"], [0.1, 0.1000000001], [0.0], ["he"], [0])
+    assert folder(close[0]) != folder(close[1])
 
 
 def test_it_makes_a_run_for_each_the_summary_and_the_map(swept, configs):

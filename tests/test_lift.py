@@ -50,6 +50,16 @@ def test_the_summary_is_the_results(lifted):
         assert (row["train_loss"], row["test_accuracy"]) == (last["train_loss"], last["test_accuracy"])
 
 
+def test_what_is_done_is_not_done_again(lifted, data):
+    out, results = lifted
+    config = Config(epochs=2, batch_size=16, learning_rate=0.01, init="glorot")
+    before = (out / "batch" / "metrics.jsonl").read_bytes()
+    assert lift(config, data, out, resume=True) == results
+    assert (out / "batch" / "metrics.jsonl").read_bytes() == before
+    with pytest.raises(UserError, match="already holds"):
+        lift(config, data, out)
+
+
 def test_the_figure_is_legible_at_readme_width(lifted):
     out, results = lifted
     pixels = image.imread(out / "lift.png")

@@ -28,9 +28,10 @@ def latest(folder: Path) -> int:
 
 def restore(folder: Path, epoch: int, like: TrainState) -> TrainState:
     """The state that `save` was given, whose shapes and dtypes are those of `like`."""
+    named = _named(like)
     with ocp.CheckpointManager(folder.absolute()) as manager:
-        arrays = manager.restore(epoch, args=ocp.args.StandardRestore(_named(like)))
-    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)])
+        arrays = manager.restore(epoch, args=ocp.args.StandardRestore(named))
+    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in named])
 
 
 def _named(state: TrainState) -> dict[str, jax.Array]:

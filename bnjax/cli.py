@@ -15,7 +15,7 @@ from bnjax.errors import UserError
 
 if TYPE_CHECKING:  # --help must not wait for jax
     from bnjax.models import Init, Norm
-    from bnjax.runs import Config
+    from bnjax.runs import Config, RunResult
 
 app = typer.Typer(
     add_completion=False,
@@ -122,8 +122,7 @@ def lift(
     out = _out(out, "lift", dataset, resume=resume)
     options = training.compiler_options()
     for result in run_lift(config, datasets.load(dataset, data_dir), out, options, resume=resume):
-        accuracy = "" if result.test_accuracy is None else f", test accuracy {result.test_accuracy:.2%}"
-        print(f"norm {result.norm}: {result.outcome}{accuracy}")
+        print(f"norm {result.norm}: {_ended(result)}")
     print(f"figure: {out / 'lift.png'}")
 
 
@@ -168,8 +167,7 @@ def sweep(
         configs, datasets.load(dataset, data_dir), out, training.compiler_options(), resume=resume
     )
     for number, (config, result) in enumerate(zip(configs, results, strict=True), 1):
-        accuracy = "" if result.test_accuracy is None else f", test accuracy {result.test_accuracy:.2%}"
-        print(f"{number}/{len(configs)} {folder(config)}: {result.outcome}{accuracy}", flush=True)
+        print(f"{number}/{len(configs)} {folder(config)}: {_ended(result)}", flush=True)
     print(f"map: {out / 'sweep.png'}")
 
 
@@ -270,6 +268,11 @@ def _out(out: Path | None, command: str, dataset: str, *, resume: bool) -> Path:
     out = out or Path("runs") / f"{command}-{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
     check_out(out)
     return out
+
+
+def _ended(result: "RunResult") -> str:
+    accuracy = "" if result.test_accuracy is None else f", test accuracy {result.test_accuracy:.2%}"
+    return f"{result.outcome}{accuracy}"
 
 
 def main() -> None:

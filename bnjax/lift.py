@@ -2,10 +2,12 @@
 
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 from bnjax.data import Dataset
+from bnjax.models import Norm
 from bnjax.plots import draw_lift
-from bnjax.runs import Config, RunResult, check_out, run, select_examples, write_summary
+from bnjax.runs import Config, RunResult, run_all
 
 
 def lift(
@@ -31,13 +33,7 @@ def lift(
     Raises:
       UserError: as `run`.
     """
-    if not resume:
-        check_out(out)
-    select_examples(data, config)
-    results = [
-        run(dataclasses.replace(config, norm=norm), data, out / norm, options, resume=resume)
-        for norm in ("batch", "none")
-    ]
-    write_summary(out, results)
+    configs = {norm: dataclasses.replace(config, norm=norm) for norm in get_args(Norm)}
+    results = list(run_all(configs, data, out, options, resume=resume))
     draw_lift(out)
     return results

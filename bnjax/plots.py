@@ -83,24 +83,20 @@ def draw_sweep(out: Path) -> None:
     norms = list(dict.fromkeys(run["norm"] for run in runs))
     recipes = list(dict.fromkeys((run["init"], run["momentum"]) for run in runs))
     rates = sorted({run["learning_rate"] for run in runs})
+    cells = collections.defaultdict(list)
+    for run in runs:
+        cells[run["norm"], run["init"], run["momentum"], run["learning_rate"]].append(run)
     with matplotlib.rc_context(STYLE):
         size = (1.5 + len(norms) * (0.8 + 1.1 * len(rates)), 1.8 + 0.6 * len(recipes))
         figure = Figure(figsize=(max(size[0], 6.5), size[1]), layout="constrained")
         panels = figure.subplots(1, len(norms), sharey=True, squeeze=False)[0]
         for norm, axes in zip(norms, panels, strict=True):
-            cells = [
-                [
-                    [r for r in runs if (r["norm"], r["init"], r["momentum"], r["learning_rate"]) == key]
-                    for key in ((norm, *recipe, rate) for rate in rates)
-                ]
-                for recipe in recipes
-            ]
-            image = axes.imshow(
-                [[_accuracy(c) for c in row] for row in cells], vmin=10, vmax=100, aspect="auto"
-            )
-            for (y, row), x in itertools.product(enumerate(cells), range(len(rates))):
-                color = "white" if _accuracy(row[x]) < 55 else "black"
-                axes.text(x, y, _told(row[x]), ha="center", va="center", color=color, fontsize=9)
+            colors = [[_accuracy(cells[norm, *recipe, rate]) for rate in rates] for recipe in recipes]
+            image = axes.imshow(colors, vmin=10, vmax=100, aspect="auto")
+            for (y, recipe), (x, rate) in itertools.product(enumerate(recipes), enumerate(rates)):
+                told = _told(cells[norm, *recipe, rate])
+                color = "white" if colors[y][x] < 55 else "black"
+                axes.text(x, y, told, ha="center", va="center", color=color, fontsize=9)
             axes.set(title=LABELS[norm], xlabel="learning rate")
             axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
         panels[0].set_yticks(range(len(recipes)), [f"{INITS[i]}, momentum {m:g}" for i, m in recipes])

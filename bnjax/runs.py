@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -90,12 +90,6 @@ def outcome(train_loss: float) -> Outcome:
     if not math.isfinite(train_loss):
         return "diverged"
     return "frozen" if abs(train_loss - FROZEN_LOSS) <= FROZEN_MARGIN else "trained"
-
-
-def write_summary(out: Path, results: Sequence[RunResult]) -> None:
-    """Write `out/summary.json`: a row a run."""
-    rows = [dataclasses.asdict(result) for result in results]
-    (out / "summary.json").write_text(json.dumps({"runs": rows}, indent=2) + "\n")
 
 
 def select_examples(data: Dataset, config: Config) -> Dataset:
@@ -295,6 +289,30 @@ def run(
         rows[-1]["test_accuracy"],
         rows[-1]["outcome"],
     )
+
+
+def run_all(
+    configs: Mapping[str, Config],
+    data: Dataset,
+    out: Path,
+    options: dict[str, str] | None = None,
+    *,
+    resume: bool = False,
+) -> Iterator[RunResult]:
+    """`run` every config in the folder of its name within `out`, yielding each result.
+
+    `out/summary.json`, a row a run, is written again after each.  Arguments and errors are those of `run`.
+    """
+    if not resume:
+        check_out(out)
+    for config in configs.values():
+        select_examples(data, config)
+    rows = []
+    for name, config in configs.items():
+        result = run(config, data, out / name, options, resume=resume)
+        rows.append(dataclasses.asdict(result))
+        (out / "summary.json").write_text(json.dumps({"runs": rows}, indent=2) + "\n")
+        yield result
 
 
 def _epoch(

@@ -7,7 +7,7 @@ from pathlib import Path
 from bnjax.data import Dataset
 from bnjax.models import Init, Norm
 from bnjax.plots import draw_sweep
-from bnjax.runs import Config, RunResult, check_out, run, select_examples, write_summary
+from bnjax.runs import Config, RunResult, run_all
 
 
 def grid(
@@ -53,15 +53,8 @@ def sweep(
     Raises:
       UserError: as `run`.
     """
-    if not resume:
-        check_out(out)
-    for config in configs:
-        select_examples(data, config)
-    results = []
-    for config in configs:
-        results.append(run(config, data, out / folder(config), options, resume=resume))
-        write_summary(out, results)
-        yield results[-1]
+    named = {folder(config): config for config in configs}
+    yield from run_all(named, data, out, options, resume=resume)
     draw_sweep(out)
 
 

@@ -8,7 +8,6 @@ results/bench_limits.json.  `python experiments/bench_limits.py --repeats 15`
 
 import argparse
 import functools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from jax import lax
 from bnjax import ops, training
 from bnjax.allocator import keep_freed_memory
 from bnjax.bench import report
-from bnjax.bench.timing import alternate, torch_if_installed
+from bnjax.bench.timing import alternate, finished, torch_if_installed
 from bnjax.ops.conv import conv_primal
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "bench_limits.json"
@@ -45,9 +44,7 @@ def main() -> None:
         rows.append(row)
         told = ", ".join(f"{name} {t['median_ms']:.2f}" for name, t in row["times"].items())
         print(f"{row['kind']} {row['shape']}, ms: {told}", flush=True)
-    environment = report.environment() | {"memory_kept": kept}
-    written = {"environment": environment, "repeats": repeats, "rows": rows}
-    RESULTS.write_text(json.dumps(written, indent=1) + "\n")
+    report.write(RESULTS, rows, repeats, memory_kept=kept)
     print(f"written: {RESULTS}")
 
 
@@ -72,9 +69,7 @@ def jitted(
     function: Callable[..., Any], *args: Any, options: dict[str, str] | None = None
 ) -> Callable[[], Any]:
     """A call of `function`, compiled, on `args`, that waits for the result."""
-    compiled = jax.jit(function, compiler_options=options)
-    arrays = jax.device_put(args)
-    return lambda: jax.block_until_ready(compiled(*arrays))
+    return finished(jax.jit(function, compiler_options=options), *jax.device_put(args))
 
 
 def convolutions(x: np.ndarray, kernel: np.ndarray, dy: np.ndarray) -> Contestants:

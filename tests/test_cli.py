@@ -9,7 +9,6 @@ import sys
 import pytest
 
 import bnjax.data
-from bnjax import cli
 from bnjax.data import synthetic
 
 
@@ -23,18 +22,6 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(
         bnjax.data, "load", lambda name, *rest: small if name == "synthetic" else real(name, *rest)
     )
-
-
-@pytest.fixture
-def bnjax_command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bnjax", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        captured = capsys.readouterr()
-        return exit_.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 SMALL = ("--epochs", 1, "--batch-size", 16, "--learning-rate", 0.01)

@@ -11,7 +11,7 @@ from flax import nnx
 
 import bnjax.nn.linen
 import bnjax.nn.nnx
-from bnjax.bench.timing import alternate, torch_if_installed
+from bnjax.bench.timing import alternate, finished, torch_if_installed
 from bnjax.theorems.batch_norm import batch_norm_primal
 
 SHAPES = ((128, 32, 32, 32), (128, 16, 16, 64), (32, 56, 56, 64), (32, 14, 14, 256), (4096, 512))
@@ -90,20 +90,16 @@ def _contestants(kind: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Cal
     rng = np.random.default_rng(0)
     x, dy = (jnp.asarray(rng.normal(size=shape), dtype) for _ in range(2))
     scale, bias = jnp.ones(shape[-1]), jnp.zeros(shape[-1])
-    found: dict[str, Callable[[], Any]] = {"copy": _run(jax.jit(jnp.negative), x)}
+    found: dict[str, Callable[[], Any]] = {"copy": finished(jax.jit(jnp.negative), x)}
     for name, layer in layers(kind, shape[-1], tuple(range(len(shape) - 1))).items():
         if kind == "evaluate":
-            found[name] = _run(jax.jit(layer), x, scale, bias)
+            found[name] = finished(jax.jit(layer), x, scale, bias)
         else:
-            found[name] = _run(jax.jit(_forward_and_backward(layer)), x, scale, bias, dy)
+            found[name] = finished(jax.jit(_forward_and_backward(layer)), x, scale, bias, dy)
     torch = torch_if_installed()
     if torch is not None:
         found["torch"] = _torch(torch, kind, dtype, np.asarray(x, np.float32), np.asarray(dy, np.float32))
     return found
-
-
-def _run(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
-    return lambda: jax.block_until_ready(function(*args))
 
 
 def _forward_and_backward(layer: Layer) -> Callable[..., Any]:

@@ -24,8 +24,9 @@ def needed(batch_size: int, norms: Sequence[Norm] = get_args(Norm)) -> Iterator[
 
     Parameters and images come on top.
     """
+    images, labels = steps.batch(batch_size)
     for norm in norms:
-        for name, step in steps.of_jax(norm, *steps.batch(batch_size)).items():
+        for name, step in steps.of_jax(norm, images, labels).items():
             compiled = step.function.lower(step.state, *step.arrays).compile()
             temporary = compiled.memory_analysis().temp_size_in_bytes
             yield {"kind": "step", "norm": norm, "network": name, "temporary_bytes": temporary}

@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
-from bnjax.bench.layers import layers
+from bnjax.bench.layers import of_nnx
 from bnjax.theorems import batch_norm
 from bnjax.theorems.batch_norm import batch_norm_primal
 
@@ -23,10 +24,11 @@ def measure() -> Iterator[dict[str, Any]]:
     Σ (x − μ)²/n.
     """
     rng = np.random.default_rng(0)
+    flaxs = of_nnx(nnx.BatchNorm, CHANNELS, train=True)
     contestants: dict[str, Callable[..., Any]] = {
         "bnjax": batch_norm,
         "two-pass": batch_norm_primal,
-        "flax nnx": lambda *args: layers("train", CHANNELS, (0,))["flax nnx"](*args)[0],
+        "flax nnx": lambda *args: flaxs(*args)[0],
     }
     for ratio in RATIOS:
         x = (ratio + rng.normal(size=(ROWS, CHANNELS))).astype(np.float32)

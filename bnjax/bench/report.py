@@ -11,7 +11,7 @@ import jax
 
 from bnjax.bench import layers, memory, precision, steps, timing
 from bnjax.plots import draw_precision
-from bnjax.runs import environment as environment_of_a_run
+from bnjax.runs import environment
 
 PARTS = ("layers", "steps", "memory", "precision")
 
@@ -26,12 +26,18 @@ def run(part: str, repeats: int, out: Path, *, memory_kept: bool = False) -> Pat
     for row in _measure(part, repeats):
         rows.append(row)
         print(line(row), flush=True)
-    written = environment() | {"memory_kept": memory_kept}
     path = out / f"bench_{part}.json"
-    path.write_text(json.dumps({"environment": written, "repeats": repeats, "rows": rows}, indent=1) + "\n")
+    write(path, rows, repeats, memory_kept=memory_kept)
     if part == "precision":
         draw_precision(path)
     return path
+
+
+def write(path: Path, rows: list[dict[str, Any]], repeats: int, *, memory_kept: bool) -> None:
+    """Write rows, and what they depend on."""
+    depends_on = _environment() | {"memory_kept": memory_kept}
+    written = {"environment": depends_on, "repeats": repeats, "rows": rows}
+    path.write_text(json.dumps(written, indent=1) + "\n")
 
 
 def line(row: dict[str, Any]) -> str:
@@ -70,10 +76,9 @@ def _measure(part: str, repeats: int) -> Iterator[dict[str, Any]]:
     return {"memory": memory, "precision": precision}[part].measure()
 
 
-def environment() -> dict[str, Any]:
-    """What the times depend on: versions, the machine, XLA's flags."""
+def _environment() -> dict[str, Any]:
     torch = timing.torch_if_installed()
-    return environment_of_a_run() | {
+    return environment() | {
         "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__ if torch else None,
         "threads": os.cpu_count(),

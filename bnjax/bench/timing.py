@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import track
@@ -39,6 +40,11 @@ def alternate(contestants: Mapping[Name, Callable[[], Any]], repeats: int) -> di
         name: {"min_ms": round(min(t[WARM_UP:]), 4), "median_ms": round(float(np.median(t[WARM_UP:])), 4)}
         for name, t in milliseconds.items()
     }
+
+
+def finished(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
+    """A contestant: JAX's `function` on `args`, up to its result."""
+    return lambda: jax.block_until_ready(function(*args))
 
 
 def torch_if_installed() -> Any:

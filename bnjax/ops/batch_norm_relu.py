@@ -3,13 +3,13 @@ r"""Batch normalization and ReLU as one rule, which keeps one activation-sized a
 import jax
 import jax.numpy as jnp
 
-from bnjax.theorems.arguments import Axes, check_positive
+from bnjax.theorems.arguments import Axes
 from bnjax.theorems.batch_norm import (
     BatchNormOutput,
     batch_norm_arguments,
     batch_norm_bwd,
+    batch_norm_by,
     batch_norm_fwd,
-    batch_norm_output,
 )
 
 
@@ -61,10 +61,7 @@ def batch_norm_relu_with_statistics(
     axis: Axes = 0,
 ) -> BatchNormOutput:
     """`batch_norm_relu`, and the statistics it took, as `batch_norm_with_statistics` returns them."""
-    check_positive("eps", eps)
-    arguments = batch_norm_arguments(x, gamma, beta, eps, axis)
-    y, mean, var = _batch_norm_relu(*arguments)
-    return batch_norm_output(y, mean, var, arguments[-1])
+    return batch_norm_by(_batch_norm_relu, x, gamma, beta, eps, axis)
 
 
 def _forward(x, gamma, beta, eps, axes):

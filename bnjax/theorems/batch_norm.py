@@ -102,16 +102,15 @@ def batch_norm_with_statistics(
     Arguments and errors are those of `batch_norm`.  μ and σ² have the shape of the kept axes; they are
     constants to the derivative, as under `jax.lax.stop_gradient`.
     """
+    return batch_norm_by(_batch_norm, x, gamma, beta, eps, axis)
+
+
+def batch_norm_by(rule, x, gamma, beta, eps, axis) -> BatchNormOutput:
+    """What `rule` makes of the arguments as they came, in the caller's shapes."""
     check_positive("eps", eps)
     arguments = batch_norm_arguments(x, gamma, beta, eps, axis)
-    y, mean, var = _batch_norm(*arguments)
-    return batch_norm_output(y, mean, var, arguments[-1])
-
-
-def batch_norm_output(
-    y: jax.Array, mean: jax.Array, var: jax.Array, axes: tuple[int, ...]
-) -> BatchNormOutput:
-    """What a rule returns, in the caller's shapes."""
+    y, mean, var = rule(*arguments)
+    axes = arguments[-1]
     n = math.prod(y.shape[a] for a in axes)
     return BatchNormOutput(y, jnp.squeeze(mean, axes), jnp.squeeze(var, axes), n)
 

@@ -3,13 +3,11 @@
 import itertools
 import json
 import math
-import sys
 
 import jax
 import numpy as np
 import pytest
 
-from bnjax import cli
 from bnjax.bench import layers, memory, precision, report, steps, timing
 
 SHAPE = (4, 4, 4, 2)
@@ -97,17 +95,11 @@ def test_the_gradient_is_as_precise_as_a_two_pass_one():
         assert row["mean/std"] < 1000 or errors["flax nnx"] > 1000 * errors["bnjax"]
 
 
-def run_command(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["bnjax", "bench", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-    return exit_.value.code or 0
-
-
-def test_the_command_writes_a_file_and_says_so(monkeypatch, capsys, tmp_path):
-    assert run_command(monkeypatch, "precision", "--out", tmp_path / "new") == 0
+def test_the_command_writes_a_file_and_says_so(bnjax_command, tmp_path):
+    code, out, _ = bnjax_command("bench", "precision", "--out", tmp_path / "new")
     path = tmp_path / "new" / "bench_precision.json"
-    assert capsys.readouterr().out.endswith(f"written: {path}\n")
+    assert code == 0
+    assert out.endswith(f"written: {path}\n")
     results = json.loads(path.read_text())
     assert results["environment"]["jax"] == jax.__version__
     assert results["environment"]["memory_kept"] in (True, False)
@@ -122,7 +114,8 @@ def test_the_command_writes_a_file_and_says_so(monkeypatch, capsys, tmp_path):
     ("arguments", "message"),
     [(("--repeats", 0), "--repeats must be at least 1"), (("speed",), "'speed' is not one of")],
 )
-def test_a_users_mistake_is_one_line(monkeypatch, capsys, tmp_path, arguments, message):
+def test_a_users_mistake_is_one_line(bnjax_command, monkeypatch, tmp_path, arguments, message):
     monkeypatch.chdir(tmp_path)
-    assert run_command(monkeypatch, *arguments) == 2
-    assert message in capsys.readouterr().err
+    code, _, err = bnjax_command("bench", *arguments)
+    assert code == 2
+    assert message in err

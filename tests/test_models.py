@@ -81,7 +81,7 @@ def test_the_network_is_the_one_of_flaxs_own_parts(norm):
         return jnp.sum(model(images) * weights)
 
     (value, grads), (expected, references) = (nnx.value_and_grad(loss)(m) for m in (ours, plain))
-    # float32 roundoff of sums of 4,096 terms through seven layers
-    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    # 170 roundoffs of float32: sums of up to 4,096 terms, 64 if at random, through seven layers
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
     for got, want in zip(jax.tree.leaves(grads), jax.tree.leaves(references), strict=True):
-        np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * float(jnp.max(abs(want))))
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * float(jnp.max(abs(want))))

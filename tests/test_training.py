@@ -131,8 +131,8 @@ def test_training_moves_the_running_statistics(data):
 def test_with_the_compiler_options_a_step_is_the_same(data):
     options = training.compiler_options()
     plain, optioned = (epoch(data, options=o, learning_rate=1e-3) for o in (None, options))
-    # XLA's sums are taken in another order: float32 roundoff (6e-8), grown by five steps
-    np.testing.assert_allclose(plain[2], optioned[2], rtol=1e-4)
+    # sums in another order: 170 roundoffs of float32, as through the network, over the epoch's few steps
+    np.testing.assert_allclose(plain[2], optioned[2], rtol=1e-5)
 
 
 def test_an_xla_that_does_not_know_the_options_goes_without(monkeypatch):

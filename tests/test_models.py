@@ -72,16 +72,23 @@ def test_the_network_is_the_one_of_flaxs_own_parts(norm):
                 x = nnx.relu(dense(x))
             return self.denses[2](x)
 
-    images = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
-    weights = jax.random.normal(jax.random.key(1), (4, 10))
-    ours = CifarCNN(norm, rngs=nnx.Rngs(0))
-    plain = Plain(norm, convolve=jax.lax.conv_general_dilated, rngs=nnx.Rngs(0))
-
     def loss(model):
         return jnp.sum(model(images) * weights)
 
-    (value, grads), (expected, references) = (nnx.value_and_grad(loss)(m) for m in (ours, plain))
-    # 170 roundoffs of float32: sums of up to 4,096 terms, 64 if at random, through seven layers
-    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    # in float64: in float32 an input of a ReLU falls on the other side of 0 on some processors
+    with jax.enable_x64(True):
+        images = jax.random.normal(jax.random.key(0), (4, 32, 32, 3), jnp.float64)
+        weights = jax.random.normal(jax.random.key(1), (4, 10), jnp.float64)
+        ours = CifarCNN(norm, rngs=nnx.Rngs(0))
+        plain = Plain(norm, convolve=jax.lax.conv_general_dilated, rngs=nnx.Rngs(0))
+        for model in (ours, plain):
+            params = nnx.state(model, nnx.Param)
+            nnx.update(model, jax.tree.map(lambda a: a.astype(jnp.float64), params))
+        (value, grads), (expected, references) = (nnx.value_and_grad(loss)(m) for m in (ours, plain))
+    assert value.dtype == jnp.float64
+    np.testing.assert_allclose(value, expected, rtol=2e-14)
     for got, want in zip(jax.tree.leaves(grads), jax.tree.leaves(references), strict=True):
-        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * float(jnp.max(abs(want))))
+        got, want = np.asarray(got), np.asarray(want)
+        assert got.dtype == np.float64
+        # 180 roundoffs: sums of up to 4,096 terms, 64 if at random, through seven layers
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-14 * np.max(abs(want)))

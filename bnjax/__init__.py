@@ -5,6 +5,8 @@ Each theorem of the chapter is a function with a hand-derived VJP; `THEOREMS` is
 The layers are in `bnjax.nn.nnx` and `bnjax.nn.linen`, the networks in `bnjax.models`.
 """
 
+from bnjax.check import CheckReport, assert_vjp, check_vjp
+from bnjax.prove import Proof, prove_vjp
 from bnjax.theorems import (
     THEOREMS,
     Theorem,
@@ -14,8 +16,6 @@ from bnjax.theorems import (
     inverse_stddev,
     normalize,
 )
-from bnjax.verify import CheckReport, assert_vjp, check_vjp
-from bnjax.verify.proof import Proof, prove_vjp
 
 __all__ = [
     "THEOREMS",

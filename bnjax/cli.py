@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 from typer.exceptions import TyperException
 
-from bnjax.allocator import keep_freed_memory
 from bnjax.errors import UserError
+from bnjax.train.allocator import keep_freed_memory
 
 if TYPE_CHECKING:  # --help must not wait for jax
     from bnjax.models import Init, Norm
-    from bnjax.runs import Config, RunResult
+    from bnjax.train.run import Config, RunResult
 
 app = typer.Typer(
     add_completion=False,
@@ -84,11 +84,12 @@ def train(
     """
     keep_freed_memory()
     from bnjax import data as datasets
-    from bnjax import runs, training
+    from bnjax.train import run as runs
+    from bnjax.train import step
 
     config = _config(context)
     out = _out(out, "train", dataset, resume=resume)
-    options = training.compiler_options()
+    options = step.compiler_options()
     result = runs.run(config, datasets.load(dataset, data_dir), out, options, resume=resume)
     print(f"{result.outcome}: {out}")
 
@@ -115,12 +116,12 @@ def lift(
     """
     keep_freed_memory()
     from bnjax import data as datasets
-    from bnjax import training
-    from bnjax.lift import lift as run_lift
+    from bnjax.train import step
+    from bnjax.train.lift import lift as run_lift
 
     config = _config(context)
     out = _out(out, "lift", dataset, resume=resume)
-    options = training.compiler_options()
+    options = step.compiler_options()
     for result in run_lift(config, datasets.load(dataset, data_dir), out, options, resume=resume):
         print(f"norm {result.norm}: {_ended(result)}")
     print(f"figure: {out / 'lift.png'}")
@@ -150,9 +151,9 @@ def sweep(
     """
     keep_freed_memory()
     from bnjax import data as datasets
-    from bnjax import training
-    from bnjax.sweep import folder, grid
-    from bnjax.sweep import sweep as run_sweep
+    from bnjax.train import step
+    from bnjax.train.sweep import folder, grid
+    from bnjax.train.sweep import sweep as run_sweep
 
     configs = grid(
         _config(context, "norm", "learning_rate", "momentum", "init", "seed"),
@@ -164,7 +165,7 @@ def sweep(
     )
     out = _out(out, "sweep", dataset, resume=resume)
     results = run_sweep(
-        configs, datasets.load(dataset, data_dir), out, training.compiler_options(), resume=resume
+        configs, datasets.load(dataset, data_dir), out, step.compiler_options(), resume=resume
     )
     for number, (config, result) in enumerate(zip(configs, results, strict=True), 1):
         print(f"{number}/{len(configs)} {folder(config)}: {_ended(result)}", flush=True)
@@ -196,7 +197,7 @@ def verify(
     """
     from bnjax import THEOREMS
     from bnjax.verify import verdicts
-    from bnjax.verify.mutants import MUTANTS
+    from bnjax.verify.planted import MUTANTS
 
     files = {json_file: verdicts.as_json, html_file: verdicts.as_html}
     for file in files:
@@ -248,7 +249,7 @@ def bench(
 
 def _config(context: typer.Context, *without: str) -> "Config":
     """The options of a training command as a `Config`: they have the same names, but for those `without`."""
-    from bnjax.runs import DEFAULT_EPOCHS, Config
+    from bnjax.train.run import DEFAULT_EPOCHS, Config
 
     names = {field.name for field in dataclasses.fields(Config)} - set(without)
     options = {name: value for name, value in context.params.items() if name in names}
@@ -259,7 +260,7 @@ def _config(context: typer.Context, *without: str) -> "Config":
 
 def _out(out: Path | None, command: str, dataset: str, *, resume: bool) -> Path:
     """The folder to write, checked before the data are read."""
-    from bnjax.runs import check_out
+    from bnjax.train.run import check_out
 
     if resume:
         if out is None:

@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bnjax import ops, training
-from bnjax.allocator import keep_freed_memory
+from bnjax import ops
 from bnjax.bench import report
 from bnjax.bench.timing import alternate, finished, torch_if_installed
 from bnjax.ops.conv import conv_primal
+from bnjax.train.allocator import keep_freed_memory
+from bnjax.train.step import compiler_options
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "bench_limits.json"
 BATCH = 128
@@ -82,7 +83,7 @@ def convolutions(x: np.ndarray, kernel: np.ndarray, dy: np.ndarray) -> Contestan
         return jax.linear_transpose(lambda kernel: conv_primal(x, kernel), kernel)(dy)
 
     found: Contestants = {}
-    for name, options in (("YNNPACK", None), ("Eigen", training.compiler_options())):
+    for name, options in (("YNNPACK", None), ("Eigen", compiler_options())):
         found[f"y {name}"] = jitted(conv_primal, x, kernel, options=options)
         found[f"dx {name}"] = jitted(dx, kernel, dy, options=options)
         found[f"dk {name}"] = jitted(dk, x, dy, options=options)
@@ -103,7 +104,7 @@ def convolutions(x: np.ndarray, kernel: np.ndarray, dy: np.ndarray) -> Contestan
 
 def weight_gradients(x: np.ndarray, dy: np.ndarray) -> Contestants:
     """Ways to dk: the rule's products, nine products of whole arrays, and one over patches."""
-    options = training.compiler_options()
+    options = compiler_options()
     kernel = np.zeros((3, 3, x.shape[-1], dy.shape[-1]), np.float32)
 
     def rule(x: jax.Array, dy: jax.Array) -> Any:

@@ -20,23 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.test_util import check_grads
 
-from bnjax.verify import check_vjp
-from bnjax.verify.mutants import MUTANTS
+from bnjax.check import check_vjp
+from bnjax.verify.planted import MUTANTS
+from bnjax.verify.planted.right import RIGHT_RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "checkers.json"
 LARGEST_GRADCHECK = 512  # it builds the whole Jacobian, in its fast mode too once that has failed
-
-
-def right_rules() -> Sequence[Any]:
-    """The right rules of the tests."""
-    path = ROOT / "tests" / "verify" / "right_rules.py"
-    spec = importlib.util.spec_from_file_location("right_rules", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.RIGHT_RULES
 
 
 def torch_if_installed() -> Any:
@@ -122,7 +112,7 @@ def accepted(checker: str, case: Any, args: Sequence[Any], wide: bool) -> bool:
 def cases(n: int, seed: int) -> list[tuple[str, bool, Any, tuple[Any, ...]]]:
     """(name, whether it is wrong, the rule, its arguments), the mutants first."""
     wrong = [(m.name, True, m, m.arguments(n)) for m in MUTANTS]
-    return wrong + [(r.name, False, r, r.arguments(n, seed)) for r in right_rules()]
+    return wrong + [(r.name, False, r, r.arguments(n, seed)) for r in RIGHT_RULES]
 
 
 def run(n: int, seed: int, checkers: Sequence[str]) -> list[dict[str, Any]]:

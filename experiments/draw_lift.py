@@ -6,7 +6,7 @@ python experiments/draw_lift.py results/lift-cifar10
 import sys
 from pathlib import Path
 
-from bnjax.plots import draw_lift
+from bnjax.train.plots import draw_lift
 
 for folder in sys.argv[1:]:
     draw_lift(Path(folder))

@@ -105,7 +105,7 @@ def test_data_dir_from_the_environment(bnjax_command, monkeypatch):
 
 def test_a_missing_package_names_the_extra(bnjax_command, monkeypatch):
     monkeypatch.setitem(sys.modules, "optax", None)
-    for module in ("bnjax.training", "bnjax.runs", "bnjax.lift"):
+    for module in ("bnjax.train.step", "bnjax.train.run", "bnjax.train.lift"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     code, _, err = bnjax_command("train", *SMALL)
     assert code == 2

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 
 from bnjax.bench import layers, memory, precision, steps, timing
-from bnjax.plots import draw_precision
-from bnjax.runs import environment
+from bnjax.train.plots import draw_precision
+from bnjax.train.run import environment
 
 PARTS = ("layers", "steps", "memory", "precision")
 
@@ -19,7 +19,7 @@ PARTS = ("layers", "steps", "memory", "precision")
 def run(part: str, repeats: int, out: Path, *, memory_kept: bool = False) -> Path:
     """Measure `part`, printing each row as it comes, and write `out/bench_PART.json`.
 
-    `memory_kept` is written beside the numbers: whether `bnjax.allocator.keep_freed_memory` was set.
+    `memory_kept` is written beside the numbers: whether `bnjax.train.allocator.keep_freed_memory` was set.
     The precision is also drawn, as `bench_precision.png` and `.svg`.
     """
     rows: list[dict[str, Any]] = []

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from bnjax import training
 from bnjax.bench.timing import alternate, torch_if_installed
 from bnjax.models import Norm
+from bnjax.train.step import compiler_options, create, standardization
 
 LEARNING_RATE = 0.01
 CHANNELS = (3, 32, 32, 64, 64)
@@ -69,7 +69,7 @@ def measure(
             contestants[norm, "torch"] = torchs(torch, norm, images, labels)
     times = alternate(contestants, repeats)
     for norm in norms:
-        row = {"norm": norm, "batch_size": batch_size, "compiler_options": training.compiler_options()}
+        row = {"norm": norm, "batch_size": batch_size, "compiler_options": compiler_options()}
         yield row | {"times": {name: times[n, name] for n, name in times if n == norm}}
 
 
@@ -82,7 +82,7 @@ def batch(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def of_jax(norm: Norm, images: np.ndarray, labels: np.ndarray) -> dict[str, Step]:
     """The contestants of JAX."""
-    options = training.compiler_options()
+    options = compiler_options()
     return {
         "bnjax": ours(norm, images, labels, options),
         "bnjax, no options": ours(norm, images, labels, {}),
@@ -104,8 +104,8 @@ def _repeated(step: Step) -> Callable[[], None]:
 
 def ours(norm: Norm, images: np.ndarray, labels: np.ndarray, options: dict[str, str]) -> Step:
     """The step of `bnjax train`."""
-    pixels = training.standardization(images)
-    state, steps = training.create(norm, "he", LEARNING_RATE, 0.0, 0, pixels, options)
+    pixels = standardization(images)
+    state, steps = create(norm, "he", LEARNING_RATE, 0.0, 0, pixels, options)
     arrays = jax.device_put((images, labels, np.arange(len(images), dtype=np.int32)))
     return Step(steps.train, state, arrays)
 
@@ -117,7 +117,7 @@ def flaxs(norm: Norm, images: np.ndarray, labels: np.ndarray, options: dict[str,
     params, stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     optimizer = optax.sgd(LEARNING_RATE)
     state = (params, stats, optimizer.init(params))
-    pixels = training.standardization(images)
+    pixels = standardization(images)
 
     def train(state: Any, images: jax.Array, labels: jax.Array) -> Any:
         params, stats, opt_state = state
@@ -149,7 +149,7 @@ def torchs(torch: Any, norm: Norm, images: np.ndarray, labels: np.ndarray) -> Ca
         parts += [nn.Linear(i, o), nn.ReLU()]
     model = nn.Sequential(*parts[:-1]).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE)
-    pixels = training.standardization(images)
+    pixels = standardization(images)
     mean, std = (torch.from_numpy(a)[:, None, None] for a in pixels)
     x = torch.from_numpy(images).permute(0, 3, 1, 2)  # NHWC in memory: channels last
     y = torch.from_numpy(labels.astype(np.int64))

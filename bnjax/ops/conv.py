@@ -36,7 +36,7 @@ def conv(
     copies.  It runs over a block of images at a time, and is two to four times as fast as XLA's
     convolution by YNNPACK, the default on CPU.  "convolution" takes the first form, XLA's convolution of x
     by dy, and sees to it that what it transposes for that is in memory, not computed again on the way: the
-    faster one under `bnjax.training.compiler_options` (see `bnjax bench`).
+    faster one under `bnjax.train.step.compiler_options` (see `bnjax bench`).
 
     The rule is for 3×3 kernels with stride 1, "SAME" padding and NHWC images, on CPU.  Whatever else is
     asked is `jax.lax.conv_general_dilated` with JAX's own derivative, so that this function can take its

@@ -1,6 +1,1 @@
-"""Is a hand VJP the true one?  Nothing in here knows of batch norm but the planted errors of `mutants`."""
-
-from bnjax.verify.check import assert_vjp, check_vjp
-from bnjax.verify.report import CheckReport
-
-__all__ = ["CheckReport", "assert_vjp", "check_vjp"]
+"""The `bnjax verify` command: what knows both an engine (`bnjax.check`, `bnjax.prove`) and batch norm."""

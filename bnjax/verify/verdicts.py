@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from bnjax.verify.check import check_vjp
-from bnjax.verify.mutants import Mutant
-from bnjax.verify.proof import prove_vjp
-from bnjax.verify.refusal import refuses
+from bnjax.check.check import check_vjp
+from bnjax.check.refusal import refuses
+from bnjax.prove import prove_vjp
+from bnjax.verify.planted import Mutant
 
 N = 8  # the batch that the checker is given, and that rounding is bounded for
 
@@ -96,7 +96,7 @@ def _arguments(theorem: Any) -> list[np.ndarray]:
 
 
 def _rounding(op: Any, arguments: Sequence[np.ndarray]) -> float | None:
-    from bnjax.verify.rounding import vjp_rounding_bound
+    from bnjax.prove.rounding import vjp_rounding_bound
 
     cotangent = np.random.default_rng(1).normal(size=jax.eval_shape(op, *arguments).shape)
     try:

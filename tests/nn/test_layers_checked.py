@@ -9,7 +9,7 @@ from jax.lax import stop_gradient
 
 import bnjax.nn.linen
 import bnjax.nn.nnx
-from bnjax.verify import check_vjp
+from bnjax.check import check_vjp
 
 
 def nnx_function(cls, train):

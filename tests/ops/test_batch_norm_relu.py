@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from bnjax import batch_norm
+from bnjax.check import check_vjp
 from bnjax.ops import batch_norm_relu, batch_norm_relu_with_statistics
 from bnjax.ops.batch_norm_relu import batch_norm_relu_primal
 from bnjax.theorems import batch_norm_with_statistics
-from bnjax.verify import check_vjp
 
 AXES = (0, 1, 2)
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bnjax.check import check_vjp
 from bnjax.ops import conv
 from bnjax.ops.conv import _block_gradient, conv_primal
-from bnjax.verify import check_vjp
 
 WAYS = ("products", "convolution")
 

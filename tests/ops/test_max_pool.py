@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from bnjax.check import check_vjp
 from bnjax.ops import max_pool
 from bnjax.ops.max_pool import max_pool_primal
-from bnjax.verify import check_vjp
 
 
 def images(*shape, seed=0):

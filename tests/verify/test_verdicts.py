@@ -9,9 +9,9 @@ import pytest
 
 import bnjax
 from bnjax import THEOREMS, cli
-from bnjax.verify import mutants, verdicts
-from bnjax.verify.mutants import MUTANTS
-from bnjax.verify.refusal import refuses
+from bnjax.check.refusal import refuses
+from bnjax.verify import verdicts
+from bnjax.verify.planted import MUTANTS
 
 CENTERING = THEOREMS[1]
 
@@ -54,7 +54,7 @@ def test_refuses_says_what_the_whole_check_says():
     for name in ("without the mean", "dγ not summed", "only in bfloat16: dx doubled"):
         mutant = next(m for m in MUTANTS if m.name.endswith(name))
         assert refuses(mutant.op, mutant.primal, *mutant.arguments(8)), name
-    assert not refuses(CENTERING.op, CENTERING.primal, *mutants.MUTANTS[0].arguments(8)[:1])
+    assert not refuses(CENTERING.op, CENTERING.primal, *MUTANTS[0].arguments(8)[:1])
 
 
 def run(monkeypatch, capsys, *arguments):

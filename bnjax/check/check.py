@@ -1,0 +1,60 @@
+"""`check_vjp`: is the hand VJP of one function the VJP of another?  At points, in every way it could fail.
+
+The reference is autodiff of the primal, its traced program run in float64 with an enclosure beside each
+number (`enclosure`); a second witness takes the primal's derivative by differences and trusts no rule of
+differentiation.  The op is run as a user runs it, on small shapes and on the arrays that came (`probes`),
+in float64, float32 and bfloat16.  Nothing here knows what is being differentiated.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bnjax.check.programs import problem
+from bnjax.check.report import CheckReport, Failure, Record, says
+from bnjax.check.stages import wide
+
+
+def check_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) -> CheckReport:
+    r"""Whether the VJP of `op` is the VJP of `primal`, at `args` and at small arguments like them.
+
+    For every cotangent dy that is tried and every float leaf a of the arguments::
+
+        |VJP_op(dy)_a − VJP_primal(dy)_a| ≤ bound        element by element
+
+    with VJP_primal by autodiff in float64 and the bound that of `bnjax.check.enclosure`.
+
+    Args:
+      op: the function whose rule is in question, typically a `jax.custom_vjp`.
+      primal: the same function in plain JAX, called with the same arguments.
+      args: example arguments, arrays or pytrees of them.  Float leaves (and Python floats) are
+        differentiated; integer and boolean arrays, and all other leaves, are not.  Bind keyword
+        arguments with `functools.partial` or a lambda.
+
+    Returns:
+      A `CheckReport`: `.ok`, `.failures`, and a table as its `str`.  It is not ok either where some
+      argument's cotangent was zero wherever it was looked at: nothing was seen, and the report says so.
+      Whatever `op` raises is in the report; nothing escapes.
+    """
+    start = time.perf_counter()
+    record = Record(getattr(op, "__name__", None) or type(op).__name__)
+    with np.errstate(all="ignore"):
+        try:
+            subject = problem(op, primal, args)
+        except Exception as error:
+            record.fail(Failure("oracle", message=f"the arguments cannot be read: {says(error)}"))
+        else:
+            try:
+                wide.examine(subject, record)
+            except Exception as error:  # no stage let it through on purpose: the check itself gave up
+                record.fail(Failure("oracle", message=f"the check could not be made: {says(error)}"))
+    return record.report(time.perf_counter() - start)
+
+
+def assert_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) -> None:
+    """Raise AssertionError, with the report, unless `check_vjp(op, primal, *args)` is ok."""
+    report = check_vjp(op, primal, *args)
+    if not report.ok:
+        raise AssertionError(str(report))

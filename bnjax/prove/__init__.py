@@ -1,0 +1,5 @@
+"""A proof for every batch size that a hand VJP is the true one, of the program that runs."""
+
+from bnjax.prove.prover import Proof, prove_vjp
+
+__all__ = ["Proof", "prove_vjp"]

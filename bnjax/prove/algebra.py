@@ -1,0 +1,358 @@
+r"""The sum algebra: arrays of unknown size, as polynomials in their own entries.
+
+What is represented.  Fix finitely many *atoms*: real arrays x[i], γ[c], ... and size symbols n ≥ 1.  An
+array of shape (n, C) is one polynomial in which the indices of its dimensions, 0 and 1, occur free: the
+value at (i, c) is what the polynomial says when 0 := i and 1 := c.  A polynomial is a finite sum of
+rational multiples of *monomials*, and a monomial a product of powers of factors, each of them
+
+    (0, name, indices)         an entry of an atom, x[0, 1]; a size symbol is an atom without indices
+    (1, sizes, entries)        a sum Σ over bound indices -1, -2, ..., of a product of entries
+
+so μ_c of x[i, c] is the one monomial n⁻¹·Σ_{-1} x[-1, 1].  Nothing here fixes a value of n: every identity
+below holds for every assignment of sizes n ≥ 1 and every assignment of reals to the atoms.
+
+Why it is sound.  Give sizes and atoms any values.  A polynomial then denotes an array of reals, and each
+operation here denotes what its name says:
+
+1. +, − and × are those of the commutative ring of arrays under pointwise operations; merging equal
+   factors adds their powers, merging equal monomials adds their coefficients.
+2. Renaming free indices is transposing or broadcasting.  Renaming bound ones changes no value, and
+   `_canonical` does nothing else, so the name it picks need not be the best one.
+3. Σ_i (p·q) = p·Σ_i q where i is not in p; a product of two sums is the double sum of the product,
+   Σ_i a_i · Σ_j b_j = Σ_ij a_i·b_j, with i and j renamed apart; Σ_i p = n·p where i is not in p.  These
+   finite, absolutely trivial facts are all that `total` and `assemble` use.
+4. A *boolean* atom w takes the values 0 and 1, so w² = w.  The *infinitesimal* τ has τ² = 0: arithmetic
+   modulo τ² is a ring, and the coefficient of τ in f(x + τ·v) is by definition the directional derivative
+   Jf·v for f made of ring operations (for roots and quotients see `definitions`).
+
+Therefore: if the difference of two values, brought to this form, has no term left, then the two arrays are
+equal for all sizes and all reals.  That is the only conclusion ever drawn from a normal form.
+
+What is not proved: completeness.  Two equal values might keep different normal forms (a relation between
+atoms that no rule of `definitions` knows, a sum over more equal-sized indices than `_canonical` permutes,
+an identity that holds only for small n).  A difference that does not vanish is therefore never a
+refutation; a refutation is a point, found elsewhere, at which the two programs disagree.
+"""
+
+import functools
+import itertools
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+INFINITESIMAL = "τ."  # no parameter is called so
+Entry = tuple[str, tuple[int, ...]]
+Entries = tuple[tuple[Entry, int], ...]
+# (0, name, indices) or (1, sizes of the bound indices, entries with their powers)
+Factor = tuple[int, Any, tuple]
+Monomial = tuple[tuple[Factor, int], ...]
+_PERMUTATIONS = 5040
+
+
+class Outside(Exception):
+    """The program leaves the fragment that the algebra models; the message says where."""
+
+
+@dataclass(frozen=True)
+class Atom:
+    """An array of reals: the sizes of its indices, and what is known of its entries."""
+
+    name: str
+    sizes: tuple[str, ...] = ()
+    positive: bool = False
+    boolean: bool = False
+    size: bool = False
+
+
+class Poly:
+    """A polynomial of a ring: monomials with their rational coefficients, none of them zero."""
+
+    __slots__ = ("ring", "terms")
+
+    def __init__(self, ring: "Ring", terms: dict[Monomial, Fraction]):
+        self.ring = ring
+        self.terms = terms
+
+    def __add__(self, other: "Poly") -> "Poly":
+        terms = dict(self.terms)
+        for monomial, coefficient in other.terms.items():
+            add_term(terms, monomial, coefficient)
+        return Poly(self.ring, terms)
+
+    def __neg__(self) -> "Poly":
+        return Poly(self.ring, {m: -c for m, c in self.terms.items()})
+
+    def __sub__(self, other: "Poly") -> "Poly":
+        return self + -other
+
+    def __mul__(self, other: "Poly") -> "Poly":
+        terms: dict[Monomial, Fraction] = {}
+        for left, a in self.terms.items():
+            self.ring.check_time()
+            for right, b in other.terms.items():
+                monomial = self.ring.product(left, right)
+                if monomial is not None:
+                    add_term(terms, monomial, a * b)
+        return Poly(self.ring, terms)
+
+    def __pow__(self, power: int) -> "Poly":
+        return math.prod([self] * power, start=self.ring.constant(1))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Poly) and self.terms == other.terms
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        from bnjax.prove.words import poly_words
+
+        return poly_words(self.terms)
+
+    def constant(self) -> Fraction | None:
+        """The rational that this polynomial is, or None."""
+        if not self.terms:
+            return Fraction(0)
+        return self.terms.get(()) if len(self.terms) == 1 else None
+
+    def free(self) -> set[int]:
+        """The free indices that occur."""
+        return {i for m in self.terms for (_, indices), _ in entries_of(m) for i in indices if i >= 0}
+
+
+class Ring:
+    """The atoms, the size symbols and the time allowed; makes polynomials."""
+
+    def __init__(self, seconds: float = math.inf):
+        self.deadline = time.monotonic() + seconds
+        self.atoms: dict[str, Atom] = {INFINITESIMAL: Atom(INFINITESIMAL)}
+
+    def check_time(self) -> None:
+        """Raise Outside once the time allowed is over."""
+        if time.monotonic() > self.deadline:
+            raise Outside("the time limit was reached")
+
+    def constant(self, value: Fraction | int) -> Poly:
+        """The polynomial without atoms."""
+        return Poly(self, {(): Fraction(value)} if value else {})
+
+    def atom(self, atom: Atom) -> Poly:
+        """Declare `atom`, a name not used before; its entry at the free indices 0, 1, ..."""
+        if atom.name in self.atoms:
+            raise ValueError(f"{atom.name} is declared twice: two arrays would be taken for one")
+        self.atoms[atom.name] = atom
+        return self.entry(atom.name, tuple(range(len(atom.sizes))))
+
+    def entry(self, name: str, indices: tuple[int, ...] = (), power: int = 1) -> Poly:
+        """A power of one entry of an atom."""
+        return Poly(self, {(((0, name, indices), power),): Fraction(1)})
+
+    def size(self, size: str) -> Poly:
+        """The number n of values of an index of this size: a symbol, or digits."""
+        if size.isdigit():
+            return self.constant(int(size))
+        atom = self.atoms.setdefault(size, Atom(size, positive=True, size=True))
+        if not atom.size:
+            raise ValueError(f"{size} is the name of an array and of a size")
+        return self.entry(size)
+
+    def product(self, left: Monomial, right: Monomial) -> Monomial | None:
+        """The product of two monomials, None where it is zero (τ² = 0)."""
+        powers: dict[Factor, int] = dict(left)
+        for factor, power in right:
+            powers[factor] = powers.get(factor, 0) + power
+        return self._monomial(powers)
+
+    def _monomial(self, powers: dict[Factor, int]) -> Monomial | None:
+        kept = []
+        for factor, power in powers.items():
+            power = self._power(factor, power)
+            if factor[1] == INFINITESIMAL and power > 1:
+                return None
+            if power:
+                kept.append((factor, power))
+        return tuple(sorted(kept))
+
+    def _power(self, factor: Factor, power: int) -> int:
+        boolean = factor[0] == 0 and self.atoms[factor[1]].boolean
+        return min(power, 1) if boolean else power
+
+    def assemble(self, bound: Mapping[int, str], entries: Iterable[tuple[Entry, int]]) -> Poly:
+        """Σ over the `bound` indices (negative, with their sizes) of a product of entries."""
+        powers: dict[Entry, int] = {}
+        for entry, power in entries:
+            powers[entry] = powers.get(entry, 0) + power
+        kept = {e: self._power((0, *e), p) for e, p in powers.items()}
+        factors: dict[Factor, int] = {}
+        unused = set(bound)
+        for part_bound, part in _components({e: p for e, p in kept.items() if p}):
+            unused -= part_bound
+            factor = _factor({b: bound[b] for b in part_bound}, part)
+            factors[factor] = factors.get(factor, 0) + (1 if part_bound else part[0][1])
+        monomial = self._monomial(factors)
+        if monomial is None:
+            return self.constant(0)
+        sizes = (self.size(bound[b]) for b in unused)
+        return math.prod(sizes, start=Poly(self, {monomial: Fraction(1)}))
+
+    def total(self, poly: Poly, index: int, size: str) -> Poly:
+        """Σ over the free index `index`, which takes `size` values."""
+        result = self.constant(0)
+        for monomial, coefficient in poly.terms.items():
+            self.check_time()
+            outside = tuple(f for f in monomial if index not in _indices(f[0]))
+            inside = tuple(f for f in monomial if index in _indices(f[0]))
+            bound, entries = flatten(inside)
+            new = -1 - len(bound)
+            renamed = [((n, tuple(new if i == index else i for i in ii)), p) for (n, ii), p in entries]
+            summed = self.assemble({**bound, new: size}, renamed)
+            result += summed * Poly(self, {outside: coefficient})
+        return result
+
+    def rename(self, poly: Poly, names: Mapping[int, int]) -> Poly:
+        """Give the free indices other names; `names` is injective on those that occur."""
+        if all(old == new for old, new in names.items()):
+            return poly
+        result = self.constant(0)
+        for monomial, coefficient in poly.terms.items():
+            powers = {_renamed(factor, names): power for factor, power in monomial}
+            add_term(result.terms, tuple(sorted(powers.items())), coefficient)
+        return result
+
+    def part(self, poly: Poly, name: str, power: int) -> Poly:
+        """The coefficient of name**power, for an atom without indices."""
+        factor = (0, name, ())
+        terms = {}
+        for monomial, coefficient in poly.terms.items():
+            if dict(monomial).get(factor, 0) == power:
+                terms[tuple(f for f in monomial if f[0] != factor)] = coefficient
+        return Poly(self, terms)
+
+    def check_layout(self, poly: Poly, sizes: tuple[str, ...]) -> None:
+        """Every free index is one of the array's dimensions, with the size that each atom gives it.
+
+        This holds after every operation of a right interpreter; it is asserted because a reduction over
+        a wrong axis, or a reshape that scrambles, would break it before it made a wrong proof.
+        """
+        for monomial in poly.terms:
+            for (name, indices), _ in entries_of(monomial):
+                for index, size in zip(indices, self.atoms[name].sizes, strict=True):
+                    if index >= 0 and (index >= len(sizes) or sizes[index] != size):
+                        raise Outside(
+                            f"layout: index {index} of {name} runs over {size}, "
+                            f"in an array with dimensions ({', '.join(sizes)})"
+                        )
+
+
+def add_term(terms: dict[Monomial, Fraction], monomial: Monomial, coefficient: Fraction) -> None:
+    """Add a term in place; coefficients that become zero leave."""
+    total = terms.get(monomial, 0) + coefficient
+    if total:
+        terms[monomial] = Fraction(total)
+    else:
+        terms.pop(monomial, None)
+
+
+def entries_of(monomial: Monomial) -> Iterable[tuple[Entry, int]]:
+    """Every entry that occurs, those under sums too."""
+    for (kind, head, tail), power in monomial:
+        if kind == 0:
+            yield (head, tail), power
+        else:
+            yield from tail
+
+
+def flatten(monomial: Monomial) -> tuple[dict[int, str], list[tuple[Entry, int]]]:
+    """A monomial as one sum: its bound indices, renamed apart, and all its entries."""
+    bound: dict[int, str] = {}
+    entries: list[tuple[Entry, int]] = []
+    for (kind, head, tail), power in monomial:
+        if kind == 0:
+            entries.append(((head, tail), power))
+            continue
+        assert power > 0, "sums are inverted by definition, never by a negative power"
+        for _ in range(power):
+            shift = len(bound)
+            bound |= {-1 - shift - k: size for k, size in enumerate(head)}
+            entries += shifted(tail, shift)
+    return bound, entries
+
+
+def shifted(entries: Iterable[tuple[Entry, int]], shift: int) -> list[tuple[Entry, int]]:
+    """The bound indices -1, -2, ... renamed to -1 - shift, -2 - shift, ..."""
+    return [((n, tuple(i - shift if i < 0 else i for i in ii)), p) for (n, ii), p in entries]
+
+
+def _components(powers: dict[Entry, int]) -> list[tuple[set[int], list[tuple[Entry, int]]]]:
+    """The entries, in parts that share no bound index."""
+    parts: list[tuple[set[int], list[tuple[Entry, int]]]] = []
+    for entry, power in powers.items():
+        bound = {i for i in entry[1] if i < 0}
+        joined = [(entry, power)]
+        rest = []
+        for part_bound, part in parts:
+            if part_bound & bound:
+                bound |= part_bound
+                joined += part
+            else:
+                rest.append((part_bound, part))
+        parts = [*rest, (bound, joined)]
+    return parts
+
+
+def _factor(bound: dict[int, str], part: list[tuple[Entry, int]]) -> Factor:
+    if not bound:
+        return (0, *part[0][0])
+    order = sorted(bound)
+    numbers = {b: -1 - k for k, b in enumerate(order)}
+    entries = tuple(sorted(_apply(part, numbers)))
+    return _canonical(tuple(bound[b] for b in order), entries)
+
+
+def _apply(entries: Iterable[tuple[Entry, int]], names: Mapping[int, int]) -> list[tuple[Entry, int]]:
+    return [((n, tuple(names.get(i, i) for i in ii)), p) for (n, ii), p in entries]
+
+
+def _indices(factor: Factor) -> set[int]:
+    entries = [((factor[1], factor[2]), 1)] if factor[0] == 0 else factor[2]
+    return {i for (_, indices), _ in entries for i in indices if i >= 0}
+
+
+def _renamed(factor: Factor, names: Mapping[int, int]) -> Factor:
+    kind, head, tail = factor
+    if kind == 0:
+        return (0, head, tuple(names.get(i, i) for i in tail))
+    return _canonical(head, tuple(sorted(_apply(tail, names))))
+
+
+@functools.lru_cache(maxsize=100_000)
+def _canonical(sizes: tuple[str, ...], entries: Entries) -> Factor:
+    """One name for all sums that differ in the names of their bound indices (or, past a limit, a name)."""
+    colors = _colors(sizes, entries)
+    classes = [[b for b in colors if colors[b] == color] for color in sorted(set(colors.values()))]
+    if math.prod(math.factorial(len(c)) for c in classes) > _PERMUTATIONS:
+        return (1, sizes, entries)
+    best = None
+    for choice in itertools.product(*(itertools.permutations(c) for c in classes)):
+        order = [b for group in choice for b in group]
+        names = {b: -1 - k for k, b in enumerate(order)}
+        candidate = tuple(sorted(_apply(entries, names)))
+        if best is None or candidate < best[1]:
+            best = (tuple(sizes[-1 - b] for b in order), candidate)
+    assert best is not None
+    return (1, *best)
+
+
+def _colors(sizes: tuple[str, ...], entries: Entries) -> dict[int, tuple]:
+    """A mark for each bound index that no renaming changes: its size, and where it occurs."""
+    marks: dict[int, tuple] = {}
+    for b in range(-len(sizes), 0):
+        places = [
+            (name, power, tuple(0 if i == b else i + 1 if i >= 0 else -1 for i in indices))
+            for (name, indices), power in entries
+            if b in indices
+        ]
+        marks[b] = (sizes[-1 - b], tuple(sorted(places)))
+    return marks

@@ -1,0 +1,53 @@
+"""What the form of a polynomial says of its sign.
+
+A sum of terms, each ≥ 0 by its form (a square, a positive atom, a sum of such), is ≥ 0; and by the
+Cauchy-Schwarz inequality (Σ_i a_i)² ≤ n·Σ_i a_i², so that S₂/n − S₁²/n² is ≥ 0.  What neither shows is
+unknown.
+"""
+
+import math
+from fractions import Fraction
+
+from bnjax.prove.algebra import Factor, Monomial, Poly, Ring
+
+UNKNOWN, NONNEGATIVE, POSITIVE = 0, 1, 2
+
+
+def sign(poly: Poly) -> int:
+    """POSITIVE, NONNEGATIVE or UNKNOWN, by the form of the terms."""
+    ring = poly.ring
+    for monomial, coefficient in poly.terms.items():
+        squared = [f for f, p in monomial if f[0] == 1 and p == 2]
+        if coefficient < 0 and len(squared) == 1:
+            poly = poly - _cauchy_schwarz(ring, monomial, coefficient, squared[0])
+    signs = [_term_sign(ring, m) if c > 0 else UNKNOWN for m, c in poly.terms.items()]
+    if not signs or UNKNOWN in signs:
+        return UNKNOWN if signs else NONNEGATIVE
+    return max(signs)
+
+
+def _cauchy_schwarz(ring: Ring, monomial: Monomial, coefficient: Fraction, factor: Factor) -> Poly:
+    """−b·r·(Σ_i a_i)² minus its lower bound −b·r·n·Σ_i a_i², where r ≥ 0 by its form; else nothing."""
+    rest = tuple(f for f in monomial if f[0] != factor)
+    if _term_sign(ring, rest) == UNKNOWN:
+        return ring.constant(0)
+    _, sizes, entries = factor
+    bound = {-1 - k: size for k, size in enumerate(sizes)}
+    squares = ring.assemble(bound, [(e, 2 * p) for e, p in entries])
+    count = math.prod((ring.size(s) for s in sizes), start=ring.constant(1))
+    given = Poly(ring, {monomial: coefficient})
+    return given - Poly(ring, {rest: coefficient}) * count * squares
+
+
+def _term_sign(ring: Ring, monomial: Monomial) -> int:
+    return min((_factor_sign(ring, f, p) for f, p in monomial), default=POSITIVE)
+
+
+def _factor_sign(ring: Ring, factor: Factor, power: int) -> int:
+    if factor[0] == 1:
+        inside = min(_factor_sign(ring, (0, *entry), p) for entry, p in factor[2])
+        return max(inside, NONNEGATIVE if power % 2 == 0 else UNKNOWN)
+    atom = ring.atoms[factor[1]]
+    if atom.positive:
+        return POSITIVE
+    return NONNEGATIVE if atom.boolean or power % 2 == 0 else UNKNOWN

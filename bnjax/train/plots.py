@@ -1,0 +1,148 @@
+"""Figures of training runs and of the benchmark, drawn from the files they left."""
+
+import collections
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from bnjax.train.run import FROZEN_LOSS
+
+LABELS = {"batch": "batch norm", "none": "no norm"}
+DATASETS = {"cifar10": "CIFAR-10", "synthetic": "Synthetic images"}
+INITS = {"he": "He", "glorot": "Glorot"}
+COLORS = {"batch": "#0b6e99", "none": "#c4532b"}
+# the salt makes the SVG the same file each time it is drawn from the same numbers
+STYLE: Any = {"svg.hashsalt": "bnjax", "svg.fonttype": "none", "font.size": 11}
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run directory's metrics.jsonl."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def draw_lift(out: Path) -> None:
+    """Draw training loss per epoch and test accuracy of both networks, as `lift.png` and `lift.svg`.
+
+    Args:
+      out: a folder that `bnjax lift` made; its run directories `batch/` and `none/` are read.
+    """
+    config = json.loads((out / "batch" / "config.json").read_text())["config"]
+    title = (
+        f"{DATASETS[config['dataset']]}: SGD, learning rate {config['learning_rate']:g}, "
+        f"momentum {config['momentum']:g}, {INITS[config['init']]} initialization"
+    )
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.8), layout="constrained")
+        figure.suptitle(title)
+        left, right = figure.subplots(1, 2)
+        left.axhline(FROZEN_LOSS, color="0.4", linestyle="--", linewidth=1, label="log 10 (chance)")
+        right.axhline(10, color="0.4", linestyle="--", linewidth=1, label="chance")
+        for norm in ("batch", "none"):
+            _draw_run(left, right, norm, read_metrics(out / norm))
+        left.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
+        right.set(xlabel="epoch", ylabel="test accuracy (%)", ylim=(0, 100))
+        for axes in (left, right):
+            axes.set_xlim(0.5, config["epochs"] + 0.5)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="y", color="0.9")
+            axes.legend(frameon=False)
+        _save(figure, out / "lift")
+
+
+def _draw_run(left: Any, right: Any, norm: str, metrics: list[dict[str, Any]]) -> None:
+    label = LABELS[norm]
+    finite = [row for row in metrics if row["outcome"] != "diverged"]
+    epochs = [row["epoch"] for row in finite]
+    losses = [row["train_loss"] for row in finite]
+    accuracies = [100 * row["test_accuracy"] for row in finite]
+    style = {"color": COLORS[norm], "marker": "o", "markersize": 4}
+    if epochs:
+        left.plot(epochs, losses, label=f"{label}: {losses[-1]:.3f}", **style)
+        right.plot(epochs, accuracies, label=f"{label}: {accuracies[-1]:.2f} %", **style)
+    if len(finite) < len(metrics):
+        epoch = metrics[-1]["epoch"]
+        cross = {"color": COLORS[norm], "marker": "x", "linestyle": "", "label": f"{label}: diverged"}
+        left.plot([epoch], [FROZEN_LOSS], **cross)
+        right.plot([epoch], [10], **cross)
+
+
+def draw_sweep(out: Path) -> None:
+    """Draw which recipes of a sweep train, as `sweep.png` and `sweep.svg`: a panel a norm, a cell a recipe.
+
+    A cell is coloured by test accuracy, the mean over seeds, where frozen and diverged count as chance.
+
+    Args:
+      out: a folder that `bnjax sweep` made; its `summary.json` is read.
+    """
+    runs = json.loads((out / "summary.json").read_text())["runs"]
+    norms = list(dict.fromkeys(run["norm"] for run in runs))
+    recipes = list(dict.fromkeys((run["init"], run["momentum"]) for run in runs))
+    rates = sorted({run["learning_rate"] for run in runs})
+    cells = collections.defaultdict(list)
+    for run in runs:
+        cells[run["norm"], run["init"], run["momentum"], run["learning_rate"]].append(run)
+    with matplotlib.rc_context(STYLE):
+        size = (1.5 + len(norms) * (0.8 + 1.1 * len(rates)), 1.8 + 0.6 * len(recipes))
+        figure = Figure(figsize=(max(size[0], 6.5), size[1]), layout="constrained")
+        panels = figure.subplots(1, len(norms), sharey=True, squeeze=False)[0]
+        for norm, axes in zip(norms, panels, strict=True):
+            colors = [[_accuracy(cells[norm, *recipe, rate]) for rate in rates] for recipe in recipes]
+            image = axes.imshow(colors, vmin=10, vmax=100, aspect="auto")
+            for (y, recipe), (x, rate) in itertools.product(enumerate(recipes), enumerate(rates)):
+                told = _told(cells[norm, *recipe, rate])
+                color = "white" if colors[y][x] < 55 else "black"
+                axes.text(x, y, told, ha="center", va="center", color=color, fontsize=9)
+            axes.set(title=LABELS[norm], xlabel="learning rate")
+            axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+        panels[0].set_yticks(range(len(recipes)), [f"{INITS[i]}, momentum {m:g}" for i, m in recipes])
+        figure.colorbar(image, ax=list(panels), label="test accuracy (%)")
+        _save(figure, out / "sweep")
+
+
+def _accuracy(cell: list[dict[str, Any]]) -> float:
+    scores = [100 * run["test_accuracy"] if run["outcome"] == "trained" else 10.0 for run in cell]
+    return sum(scores) / len(scores) if scores else float("nan")
+
+
+def _told(cell: list[dict[str, Any]]) -> str:
+    """What a cell says: one outcome, or how many seeds had which."""
+    outcomes = collections.Counter(run["outcome"] for run in cell)
+    if list(outcomes) == ["trained"]:
+        return f"{_accuracy(cell):.1f}"
+    return "\n".join(name if len(outcomes) == 1 else f"{count} {name}" for name, count in outcomes.items())
+
+
+def draw_precision(results: Path) -> None:
+    """Draw the gradient's error over mean/std, as a `.png` and an `.svg` beside `results`.
+
+    Args:
+      results: the file that `bnjax bench precision` writes.
+    """
+    rows = json.loads(results.read_text())["rows"]
+    ratios = [row["mean/std"] for row in rows]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.5, 4), layout="constrained")
+        axes = figure.subplots()
+        for name, marker in zip(rows[0]["errors"], "os^", strict=True):
+            errors = [row["errors"][name] for row in rows]
+            axes.loglog(ratios, errors, marker=marker, markersize=5, label=name)
+        axes.set(
+            title="Gradient of batch norm in float32",
+            xlabel="mean / standard deviation of the batch",
+            ylabel="largest error / largest entry of dx",
+        )
+        axes.axhline(1, color="0.4", linestyle="--", linewidth=1, label="nothing right")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="0.9")
+        axes.legend(frameon=False)
+        _save(figure, results.with_suffix(""))
+
+
+def _save(figure: Figure, stem: Path) -> None:
+    figure.savefig(stem.with_suffix(".png"), dpi=160)
+    figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})

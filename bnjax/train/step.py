@@ -1,0 +1,195 @@
+"""Training and evaluating a network: optax SGD, softmax cross-entropy, one jitted step.
+
+Everything here is a function of arrays; files, logs and the terminal are `bnjax.train.run`'s.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from bnjax import ops
+from bnjax.models import CifarCNN, Init, Norm
+
+_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+
+
+class TrainState(NamedTuple):
+    """What a step changes: parameters, running statistics and the optimizer's buffers."""
+
+    params: nnx.State
+    batch_stats: nnx.State
+    opt_state: optax.OptState
+
+
+class Standardization(NamedTuple):
+    """The train set's mean and standard deviation a colour channel, in units of a pixel value (0–255)."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+
+class Steps(NamedTuple):
+    """The compiled functions of one network.
+
+    train: (state, images, labels, indices (batch,)) -> (state, loss); the state given is consumed.
+    train_scanned: the same over indices (steps, batch), one loss a step, as one compiled loop.
+    evaluate: (state, images, labels) -> how many of them the network classifies right.
+    """
+
+    train: Callable[..., tuple[TrainState, jax.Array]]
+    train_scanned: Callable[..., tuple[TrainState, jax.Array]]
+    evaluate: Callable[..., jax.Array]
+
+
+def standardization(images: np.ndarray) -> Standardization:
+    """Per-channel mean and standard deviation of uint8 images (N, H, W, C), from their histograms.
+
+    A channel of one constant value gets standard deviation 1, so that it becomes 0, not NaN.
+    """
+    values = np.arange(256)
+    means, stds = [], []
+    for channel in np.moveaxis(images, -1, 0):
+        share = np.bincount(channel.ravel(), minlength=256) / channel.size
+        means.append(share @ values)
+        stds.append(np.sqrt(share @ (values - means[-1]) ** 2) or 1.0)
+    return Standardization(np.array(means, np.float32), np.array(stds, np.float32))
+
+
+def compiler_options() -> dict[str, str]:
+    """The options of XLA with which a step was measured to be faster on this backend; {} where none was.
+
+    On CPU, XLA's own convolutions for YNNPACK's, whose weight gradients take several times as long.  An
+    XLA that does not know the option goes without.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda x: x, compiler_options=_CPU_OPTIONS)(0.0)
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return _CPU_OPTIONS
+
+
+def create(
+    norm: Norm,
+    init: Init,
+    learning_rate: float,
+    momentum: float,
+    seed: int,
+    pixels: Standardization,
+    options: dict[str, str] | None = None,
+) -> tuple[TrainState, Steps]:
+    """A network initialized from `seed`, and the functions that train and evaluate it.
+
+    Args:
+      norm, init: see `CifarCNN`.
+      learning_rate, momentum: SGD's; momentum 0 keeps no buffer.
+      seed: of the initial kernels.
+      pixels: what images are standardized by, inside the compiled functions.
+      options: XLA's, to compile with, as `compiler_options` returns them.  With these a convolution's
+        weight gradient is XLA's convolution, without them products.
+    """
+    convolve = functools.partial(ops.conv, weight_gradient="convolution" if options else "products")
+    model = CifarCNN(norm, init, convolve=convolve, rngs=nnx.Rngs(seed))
+    graphdef = nnx.graphdef(model)
+    params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    optimizer = optax.sgd(learning_rate, momentum=momentum or None)
+
+    def logits(params, batch_stats, images, *, train: bool):
+        model = nnx.merge(graphdef, params, batch_stats, copy=True)
+        model.train() if train else model.eval()
+        outputs = model((images.astype(jnp.float32) - pixels.mean) / pixels.std)
+        return outputs, nnx.state(model, nnx.BatchStat)
+
+    def train(state: TrainState, images, labels, indices):
+        def loss(params):
+            outputs, batch_stats = logits(params, state.batch_stats, images[indices], train=True)
+            losses = optax.softmax_cross_entropy_with_integer_labels(outputs, labels[indices])
+            return jnp.mean(losses), batch_stats
+
+        (value, batch_stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(params, batch_stats, opt_state), value
+
+    def train_scanned(state: TrainState, images, labels, indices):
+        return jax.lax.scan(lambda s, i: train(s, images, labels, i), state, indices)
+
+    def evaluate(state: TrainState, images, labels):
+        outputs, _ = logits(state.params, state.batch_stats, images, train=False)
+        return jnp.sum(jnp.argmax(outputs, -1) == labels)
+
+    steps = Steps(
+        jax.jit(train, donate_argnums=0, compiler_options=options),
+        jax.jit(train_scanned, donate_argnums=0, compiler_options=options),
+        jax.jit(evaluate, compiler_options=options),
+    )
+    return TrainState(params, batch_stats, optimizer.init(params)), steps
+
+
+def epoch_indices(seed: int, epoch: int, examples: int, batch_size: int) -> np.ndarray:
+    """The batches of an epoch: a permutation drawn from (seed, epoch), (steps, batch_size) int32.
+
+    The examples that do not fill a batch are left out; another epoch leaves out others.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(examples)
+    steps = examples // batch_size
+    return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
+
+
+def train_epoch(
+    steps: Steps,
+    state: TrainState,
+    images: jax.Array | np.ndarray,
+    labels: jax.Array | np.ndarray,
+    indices: np.ndarray,
+    *,
+    scan: bool,
+    report: Callable[[int, float], None],
+) -> tuple[TrainState, np.ndarray]:
+    """Train on the batches `indices`, up to the first loss that is not finite.
+
+    Args:
+      steps, state: as `create` returns them; the state is consumed.
+      images, labels: the training set, on the device.
+      indices: (steps, batch_size), as `epoch_indices` returns them.
+      scan: compile the epoch into one loop: best on GPU and TPU, which are faster than Python can feed
+        them.  On CPU a convolution inside `lax.scan` is up to 26 times slower than outside.
+      report: called with how many steps were done since the last call, and the newest loss.
+
+    Returns:
+      The new state, and the losses of the steps done.
+    """
+    if scan:
+        state, scanned = steps.train_scanned(state, images, labels, jnp.asarray(indices))
+        losses = np.asarray(scanned)
+        report(len(losses), float(losses[-1]))
+        return state, losses
+    losses = np.empty(len(indices), np.float32)
+    for step, batch in enumerate(indices):
+        state, loss = steps.train(state, images, labels, batch)
+        losses[step] = value = float(loss)
+        report(1, value)
+        if not np.isfinite(losses[step]):
+            return state, losses[: step + 1]
+    return state, losses
+
+
+def count_correct(
+    steps: Steps,
+    state: TrainState,
+    images: jax.Array | np.ndarray,
+    labels: jax.Array | np.ndarray,
+    batch_size: int = 500,
+) -> int:
+    """How many of all the images the network classifies right, by sums over batches."""
+    starts = range(0, len(images), batch_size)
+    return sum(
+        int(steps.evaluate(state, images[i : i + batch_size], labels[i : i + batch_size])) for i in starts
+    )

@@ -1,5 +1,0 @@
-"""A proof for every batch size that a hand VJP is the true one, of the program that runs."""
-
-from bnjax.verify.proof.prover import Proof, prove_vjp
-
-__all__ = ["Proof", "prove_vjp"]

@@ -1,0 +1,152 @@
+"""The enclosure: its primitives and its values are JAX's, and its radii hold what rounding does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnjax.check import enclosure
+from bnjax.check.enclosure.numpy_primitives import NUMPY
+
+A = np.random.default_rng(0).uniform(0.3, 0.9, (3, 4))
+B = np.random.default_rng(1).uniform(0.3, 0.9, (3, 4))
+
+
+def _of(name, operands):
+    return lambda *args: getattr(jax.lax, name)(*args[:operands])
+
+
+UNARY = (
+    *("neg", "abs", "square", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "tanh", "logistic", "sin"),
+    *("cos", "sign", "stop_gradient", "is_finite"),
+)
+BINARY = ("add", "sub", "mul", "div", "max", "min", "pow", "gt", "lt", "ge", "le", "eq", "ne")
+
+PROGRAMS = {
+    **{name: _of(name, 1) for name in UNARY},
+    **{name: _of(name, 2) for name in BINARY},
+    "add_any": lambda a, b: jax.vjp(lambda x: x * b + jnp.sin(x) * x, a)[1](b)[0],
+    "copy": lambda a, b: jnp.array(a, copy=True),
+    "copy_p": lambda a, b: jnp.copy(a),
+    "integer_pow": lambda a, b: a**3 + a**-2,
+    "reduce_sum": lambda a, b: jnp.sum(a, 1),
+    "reduce_max": lambda a, b: jnp.max(a, 0),
+    "reduce_min": lambda a, b: jnp.min(a, 0),
+    "reshape": lambda a, b: a.reshape(2, 6),
+    "reshape that moves axes first": lambda a, b: jax.lax.reshape(a, (6, 2), (1, 0)),
+    "transpose": lambda a, b: a.T,
+    "squeeze": lambda a, b: jnp.squeeze(a[:1], 0),
+    "broadcast_in_dim": lambda a, b: jnp.broadcast_to(a[:, None], (3, 2, 4)),
+    "concatenate": lambda a, b: jnp.concatenate([a, b], 1),
+    "slice": lambda a, b: a[1:, ::2],
+    "select_n": lambda a, b: jnp.where(a > b, a, -b),
+    "and": lambda a, b: (a > b) & (a > 0.5),
+    "or": lambda a, b: (a > b) | (a > 0.5),
+    "not": lambda a, b: ~(a > b),
+    "dot_general": lambda a, b: (
+        (a @ b.T) @ a
+        + jnp.einsum("bi,bj->bij", a, b)[:, 0]
+        + jnp.einsum("bij,bj->bi", a[:, :, None] * b[:, None], b)
+    ),
+    "iota": lambda a, b: a + jnp.arange(4) + jax.lax.broadcasted_iota(a.dtype, (3, 4), 0),
+    # programs of several primitives, those that JAX runs among them
+    "gather": lambda a, b: a[jnp.array([0, 2, 2])] + jnp.take_along_axis(b, jnp.argsort(a, 1), 1),
+    "scatter": lambda a, b: a.at[jnp.array([0, 0, 1])].add(b),
+    "sort": lambda a, b: jnp.sort(a, 1),
+    "cumsum": lambda a, b: jnp.cumsum(a, 1),
+    "pad": lambda a, b: jnp.pad(a, ((1, 0), (0, 2))),
+    "scan": lambda a, b: jax.lax.scan(lambda c, r: (c + r, c * r), b[0], a, reverse=True),
+    "fori_loop": lambda a, b: jax.lax.fori_loop(0, 3, lambda i, c: c * b + i, a),
+    "while": lambda a, b: jax.lax.while_loop(lambda c: jnp.sum(c) < 40, lambda c: c * 1.5, a),
+    "cond": lambda a, b: jax.lax.cond(a[0, 0] > b[0, 0], lambda: a * b, lambda: a - b),
+    "relu": lambda a, b: jax.vjp(jax.nn.relu, a - b)[1](a)[0],
+    "checkpoint": lambda a, b: jax.vjp(jax.checkpoint(lambda x: jnp.sin(jnp.sin(x))), a)[1](b)[0],
+    "softmax": lambda a, b: jax.vjp(lambda x: jax.nn.log_softmax(x), a)[1](b)[0],
+    "convolution": lambda a, b: jnp.convolve(a[0], b[0]),
+}
+
+
+def test_every_primitive_of_numpys_has_a_case():
+    assert set(NUMPY) <= set(PROGRAMS)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_values_are_jaxs_and_float32_lies_inside(name):
+    with jax.enable_x64(True):
+        jaxpr = jax.make_jaxpr(PROGRAMS[name])(A, B)
+        expected = [np.asarray(v) for v in jax.tree.leaves(PROGRAMS[name](jnp.asarray(A), jnp.asarray(B)))]
+        balls = enclosure.enclose(jaxpr, [A, B], enclosure.rounding(np.float64))
+        a, b = A.astype(np.float32), B.astype(np.float32)
+        narrow = enclosure.enclose(
+            jaxpr, [a.astype(np.float64), b.astype(np.float64)], enclosure.rounding(np.float32)
+        )
+    got = jax.tree.leaves(PROGRAMS[name](jnp.asarray(a), jnp.asarray(b)))
+    for value, ball in zip(expected, balls, strict=True):
+        assert ball.value.shape == value.shape
+        np.testing.assert_allclose(
+            np.asarray(ball.value, np.float64), value.astype(np.float64), rtol=1e-13, atol=1e-14
+        )
+    for value, ball in zip(got, narrow, strict=True):
+        radius = 0 if ball.radius is None else ball.radius
+        assert np.all(abs(np.asarray(value, np.float64) - np.asarray(ball.value, np.float64)) <= radius)
+
+
+@pytest.mark.parametrize("name", ["scan", "fori_loop", "cond", "relu", "softmax", "dot_general", "gather"])
+def test_the_compiled_enclosure_is_the_same(name):
+    with jax.enable_x64(True):
+        jaxpr = jax.make_jaxpr(PROGRAMS[name])(A, B)
+        at = enclosure.rounding(np.float32)
+        here = enclosure.enclose(jaxpr, [A, B], at)
+        there = jax.jit(lambda a, b: [tuple(x) for x in enclosure.enclose(jaxpr, [a, b], at, jnp)])(A, B)
+        for ball, (value, radius) in zip(here, there, strict=True):
+            np.testing.assert_allclose(ball.value, value, rtol=1e-12)
+            mine = np.zeros(ball.value.shape) if ball.radius is None else ball.radius
+            np.testing.assert_allclose(
+                mine, np.zeros_like(mine) if radius is None else radius, rtol=1e-9, atol=1e-300
+            )
+
+
+def test_a_cancellation_and_a_division_by_what_may_be_zero():
+    with jax.enable_x64(True):
+        x = np.array([1.0, 1e8])
+        jaxpr = jax.make_jaxpr(lambda x: (x * x + 1.0) - x * x)(x)
+        (ball,) = enclosure.enclose(jaxpr, [x], enclosure.rounding(np.float32))
+        assert ball.radius[0] < 1e-4
+        assert ball.radius[1] > 1e8
+        jaxpr = jax.make_jaxpr(lambda x: 1 / (x * x - x * x))(x)
+        (ball,) = enclosure.enclose(jaxpr, [x], enclosure.rounding(np.float32))
+        assert np.all(np.isinf(ball.radius))
+
+
+def test_an_undecided_branch_takes_in_both():
+    with jax.enable_x64(True):
+        x = np.array([0.1, 3.0])
+        jaxpr = jax.make_jaxpr(lambda x: jnp.where(x * 0.3 > 0.03, 1.0, -1.0))(x)
+        (ball,) = enclosure.enclose(jaxpr, [x], enclosure.rounding(np.float32))
+    assert ball.radius[0] >= 2
+    assert ball.radius[1] == 0
+
+
+def test_an_undecided_bit_stays_the_only_one_when_it_is_moved():
+    """A mask that is broadcast, as vmap over cotangents does, is undecided where it was and nowhere else."""
+
+    def masked(x, dy):
+        z = 3 * x - 3 * 0.1
+        return jnp.where(jnp.broadcast_to(z > 0, dy.shape), dy, 0)
+
+    with jax.enable_x64(True):
+        x, dy = np.array([0.1, 0.5, -0.5]), np.ones((2, 3))
+        jaxpr = jax.make_jaxpr(masked)(x, dy)
+        (ball,) = enclosure.enclose(jaxpr, [x, dy], enclosure.rounding(np.float64))
+    np.testing.assert_array_equal(ball.radius >= 1, [[True, False, False]] * 2)
+
+
+def test_the_float64_bound_does_not_grow_with_the_array():
+    with jax.enable_x64(True):
+        relative = []
+        for n in (8, 100_000):
+            x = np.ones(n)
+            (ball,) = enclosure.enclose(jax.make_jaxpr(jnp.sum)(x), [x], enclosure.rounding(np.float64))
+            relative.append(float(ball.radius) / n)
+    assert relative[0] == pytest.approx(relative[1], rel=1e-6)
+    assert relative[0] < 1e-9

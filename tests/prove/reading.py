@@ -1,0 +1,67 @@
+"""Reads polynomials: their numbers at a point, and the entries of a Jacobian."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bnjax.prove.algebra import Monomial, Poly, flatten
+from bnjax.prove.field import Field
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def jacobian_entries(field: Field, gradient: Poly, cotangent: str) -> tuple[Poly, Poly]:
+    """The Jacobian J[j, i] = δ_ij·d + k of a VJP that is Σ_j cotangent_j·J[j, i], as the pair (d, k).
+
+    `gradient` has the free index 0 for i and the cotangent one index; in k the free index 1 is j.
+    """
+    diagonal, kernel = field.constant(0), field.constant(0)
+    for monomial, coefficient in gradient.terms.items():
+        bound, entries = flatten(monomial)
+        (place,) = [k for k, ((name, _), _) in enumerate(entries) if name == cotangent]
+        ((_, (j,)), _) = entries.pop(place)
+        size = bound.pop(j, None)
+        named = [((n, tuple(1 if index == j < 0 else index for index in ii)), p) for (n, ii), p in entries]
+        term = field.assemble(bound, named) * field.constant(coefficient)
+        if size is None:
+            diagonal += term
+        else:
+            kernel += term
+    return diagonal, kernel
+
+
+def value_at(
+    field: Field,
+    poly: Poly,
+    arrays: Mapping[str, np.ndarray],
+    axes: tuple[str, ...],
+    sizes: Mapping[str, int],
+) -> np.ndarray:
+    """The float64 array over `axes` that `poly` is where atoms and size symbols have these values."""
+    known = {name: np.asarray(value, np.float64) for name, value in arrays.items()}
+    known |= {name: np.asarray(float(value)) for name, value in sizes.items()}
+    for definition in field.definitions:
+        slots = field.atoms[definition.name].sizes
+        known[definition.name] = _value(definition.value, known, slots, sizes) ** (1 / definition.power)
+    return _value(poly, known, axes, sizes)
+
+
+def _value(poly: Poly, arrays: Mapping[str, np.ndarray], axes: tuple[str, ...], sizes: Mapping[str, int]):
+    result = np.zeros([int(sizes.get(size, size)) for size in axes])
+    for monomial, coefficient in poly.terms.items():
+        result = result + float(coefficient) * _monomial_value(monomial, arrays, len(axes))
+    return result
+
+
+def _monomial_value(monomial: Monomial, arrays: Mapping[str, np.ndarray], rank: int):
+    result = np.ones([1] * rank)
+    for (kind, head, tail), power in monomial:
+        entries = [((head, tail), 1)] if kind == 0 else tail
+        letters = {i: _LETTERS[k] for k, i in enumerate(sorted({i for (_, ii), _ in entries for i in ii}))}
+        free = [i for i in sorted(letters) if i >= 0]
+        terms = ",".join("".join(letters[i] for i in ii) for (_, ii), _ in entries)
+        operands = [arrays[name] ** float(p) for (name, _), p in entries]
+        value = np.einsum(f"{terms}->{''.join(letters[i] for i in free)}", *operands)
+        where = tuple(slice(None) if k in free else np.newaxis for k in range(rank))
+        result = result * value[where] ** float(power)
+    return result

@@ -1,0 +1,247 @@
+"""Each primitive means what JAX computes; what is not modelled is refused, by its name and line."""
+
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+from bnjax.prove import meanings as modelled
+from bnjax.prove.algebra import Atom
+from bnjax.prove.arrays import Array, summed
+from bnjax.prove.field import Field
+from bnjax.prove.interpreter import Interpreter, Refusal
+from bnjax.prove.meanings import PRIMITIVES
+from tests.prove.reading import value_at
+
+A = (4, 3)
+CASES = {
+    "add": (lambda x, y: x + y, A, A),
+    "add_any": (lambda x, y: jax.vjp(lambda a: a * y + a * a, x)[1](y)[0], A, A),
+    "and": (lambda w, u: (w & u).astype(float), "bool", "bool"),
+    "broadcast_in_dim": (lambda x: lax.broadcast_in_dim(x, (3, 2, 4), (2,)), (4,)),
+    "convert_element_type": (lambda x: x.astype(jnp.float32).astype(jnp.float64) * 0.5, "small"),
+    "copy": (lambda x: jnp.copy(x), A),
+    "dim_as_value": None,  # below: only a symbolic size makes it
+    "div": (lambda x, e: x / (2 + e * e), A, A),
+    "dot_general": (lambda x, y: jnp.einsum("bij,bjk->bik", x, y), (2, 4, 3), (2, 3, 5)),
+    "eq": (lambda x: jnp.where(lax.eq(3.0, 3.0), x, x * x), A),
+    "ge": (lambda x: jnp.where(lax.ge(3.0, 4.0), x, x * x), A),
+    "gt": (lambda x: jnp.where(lax.gt(1 + x * x, 0.0 * x), x, x * x), A),
+    "integer_pow": (lambda x: x**3 + (x * x + 1) ** -2, A),
+    "le": (lambda x: jnp.where(lax.le(3.0, 4.0), x, x * x), A),
+    "lt": (lambda x: jnp.where(lax.lt(3.0, 4.0), x, x * x), A),
+    "max": (lambda w, x: x / jnp.maximum(w.astype(float).sum(0), 1.0), "bool", A),
+    "mul": (lambda x, y: x * y, A, (1, 3)),
+    "name": (lambda x: checkpoint_name(x, "kept") * 2, A),
+    "ne": (lambda x: jnp.where(lax.ne(3.0, 4.0), x, x * x), A),
+    "neg": (lambda x: -x, A),
+    "not": (lambda w, x: jnp.where(~w, x, x * x), "bool", A),
+    "optimization_barrier": (lambda x: lax.optimization_barrier(x) * 2, A),
+    "or": (lambda w, u: (w | u).astype(float), "bool", "bool"),
+    "pow": (lambda x: (1 + x * x) ** 1.5 + (1 + x * x) ** -0.5 + lax.pow(x, 2.0), A),
+    "psum": (lambda x: jax.vmap(lambda r: r / (1 + lax.psum(r * r, "d")), axis_name="d")(x), A),
+    "reduce_sum": (lambda x: jnp.sum(x, (0, 2)), (4, 3, 2)),
+    "reshape": (lambda x: x.reshape(4, 1, 3), A),
+    "rsqrt": (lambda x: lax.rsqrt(1 + jnp.square(x).sum(0)), A),
+    "select_n": (lambda w, x, y: jnp.where(w, x, y), "bool", A, A),
+    "sqrt": (lambda x: jnp.sqrt(1 + x * x), A),
+    "square": (lambda x: jnp.square(x), A),
+    "squeeze": (lambda x: jnp.squeeze(x, 1), (4, 1, 3)),
+    "stop_gradient": (lambda x: lax.stop_gradient(x) * x, A),
+    "sub": (lambda x, y: x - y, A, ()),
+    "transpose": (lambda x: jnp.transpose(x, (2, 0, 1)) * 2, (4, 3, 2)),
+}
+
+
+def example(shape, source):
+    if shape == "bool":
+        array = source.random(A) < 0.5
+        array[0] = True
+        return array
+    if shape == "small":  # exact in float32
+        return source.integers(-8, 8, A) / 4.0
+    return source.normal(size=shape)
+
+
+def primitives(jaxpr):
+    for eqn in jaxpr.eqns:
+        yield eqn.primitive.name
+        for key in ("jaxpr", "call_jaxpr"):
+            if key in eqn.params:
+                yield from primitives(getattr(eqn.params[key], "jaxpr", eqn.params[key]))
+
+
+def interpreted(jaxpr, args):
+    """The first output's number, through the algebra."""
+    field = Field()
+    inputs, numbers = [], {}
+    for k, arg in enumerate(args):
+        dims = tuple((str(size),) if size != 1 else () for size in arg.shape)
+        sizes = tuple(size for dim in dims for size in dim)
+        inputs.append(Array(dims, field.atom(Atom(f"x{k}", sizes, boolean=arg.dtype == bool))))
+        numbers[f"x{k}"] = arg.reshape([size for size in arg.shape if size != 1])
+    result = Interpreter(field).run(jaxpr, inputs)[0]
+    field.check_layout(result.poly, result.axes)
+    value = value_at(field, result.poly, numbers, result.axes, {})
+    return value.reshape([int(dim[0]) if dim else 1 for dim in result.dims])
+
+
+def test_every_modelled_primitive_has_a_case():
+    assert set(CASES) == set(PRIMITIVES)
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - {"dim_as_value"}))
+def test_a_primitive_means_what_jax_computes(name):
+    function, *shapes = CASES[name]
+    source = np.random.default_rng(1)
+    args = [np.asarray(example(shape, source)) for shape in shapes]
+    with jax.enable_x64(True):
+        jaxpr = jax.make_jaxpr(function)(*args)
+        expected = np.asarray(function(*map(jnp.asarray, args)))
+    assert name in set(primitives(jaxpr.jaxpr))
+    np.testing.assert_allclose(interpreted(jaxpr, args), expected, rtol=1e-12, atol=1e-12)
+
+
+def symbolic(function, shape="n, m"):
+    sizes = jax.export.symbolic_shape(shape)
+    jaxpr = jax.make_jaxpr(function)(jax.ShapeDtypeStruct(sizes, jnp.float32))
+    field = Field()
+    words = tuple((str(size),) for size in sizes)
+    x = Array(words, field.atom(Atom("x", tuple(map(str, sizes)))))
+    return field, Interpreter(field).run(jaxpr, [x])[0]
+
+
+def test_dim_as_value_is_the_size():
+    field, result = symbolic(lambda x: x / (2 * x.shape[0] * x.shape[1] ** 2 - 1 + x.shape[0]))
+    numbers = np.arange(12.0).reshape(4, 3)
+    value = value_at(field, result.poly, {"x": numbers}, ("n", "m"), {"n": 4, "m": 3})
+    np.testing.assert_allclose(value, numbers / (2 * 4 * 9 - 1 + 4), rtol=1e-14)
+
+
+def test_a_poisoned_branch_must_be_selected_away():
+    _, kept = symbolic(lambda x: jnp.where(x.shape[0] > 0, x, jnp.nan))
+    assert kept.poly is not None
+    with pytest.raises(Refusal, match="NaN"):
+        symbolic(lambda x: jnp.where(x.shape[0] > 0, jnp.nan, x) * 2)
+
+
+def test_a_constant_array_is_an_unknown_one():
+    constant = np.arange(3.0, dtype=np.float32)
+    _, result = symbolic(lambda x: (x * constant).sum(1) - (constant * x).sum(1), "n, 3")
+    assert not result.poly.terms
+    _, result = symbolic(lambda x: (x * constant).sum(1) - (constant[::-1].copy() * x).sum(1), "n, 3")
+    assert result.poly.terms
+
+
+def test_literals_are_read_exactly():
+    field, result = symbolic(lambda x: x * 0.1)
+    assert result.poly != field.entry("x", (0, 1)) * field.constant(1) * field.inverse(field.constant(10))
+    assert list(result.poly.terms.values()) == [Fraction(float(np.float32(0.1)))]
+
+
+def test_merged_axes_keep_apart_what_they_are_made_of():
+    """(n, 2·K) → (n, 2, K) and back is the identity; (K, 2) instead of (2, K) is refused."""
+    n, k2 = jax.export.symbolic_shape("n, 2*K")
+    struct = jax.ShapeDtypeStruct((n, k2), jnp.float32)
+
+    def run(function):
+        field = Field()
+        x = Array((("n",), ("2", "K")), field.atom(Atom("x", ("n", "2", "K"))))
+        jaxpr = jax.make_jaxpr(function)(struct)
+        return field, Interpreter(field, {"2*K": ("2", "K")}).run(jaxpr, [x])[0]
+
+    field, result = run(lambda x: x.reshape(x.shape[0], 2, x.shape[1] // 2).sum(2))
+    assert result.poly == field.total(field.entry("x", (0, 1, 2)), 2, "K")
+    _, result = run(lambda x: x.reshape(x.shape[0], 2, x.shape[1] // 2).reshape(x.shape) - x)
+    assert not result.poly.terms
+    with pytest.raises(Refusal, match="reshape"):
+        run(lambda x: x.reshape(x.shape[0], x.shape[1] // 2, 2))
+
+
+@pytest.mark.parametrize("shape", ["n, m", "n, n", "4, 6"])
+def test_a_scrambling_reshape_is_refused(shape):
+    def scramble(x):
+        return x.reshape(x.shape[1] * x.shape[0]).reshape(x.shape[1], x.shape[0]).T + x * 0
+
+    if shape == "n, n":  # the same sizes: the reshape scrambles nothing, the transpose transposes
+        _, result = symbolic(lambda x: scramble(x) - x.T, shape)
+        assert not result.poly.terms
+    else:
+        with pytest.raises(Refusal, match="reshape"):
+            symbolic(scramble, shape)
+
+
+def test_equal_sizes_of_different_axes_stay_apart():
+    _, result = symbolic(lambda x: x.sum(0) - x.sum(1), "n, n")
+    assert result.poly.terms
+
+
+def test_a_wrong_axis_is_caught_by_the_layout_assertion(monkeypatch):
+    """A reduction that sums one axis and drops another: the assertion ends it, whatever the axes' sizes."""
+
+    def wrong(self, eqn, a):
+        right = summed(self, a, {1})
+        return Array(a.dims[1:], right.poly)
+
+    monkeypatch.setitem(modelled.PRIMITIVES, "reduce_sum", wrong)
+    with pytest.raises(Refusal, match="layout"):
+        symbolic(lambda x: x.sum(0))
+
+
+def pallas(x):
+    from jax.experimental import pallas as pl
+
+    def kernel(source, target):
+        target[...] = source[...]
+
+    return pl.pallas_call(kernel, out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype))(x)
+
+
+REFUSED = {
+    "pallas_call": pallas,
+    "while": lambda x: lax.while_loop(lambda a: a.sum() < 9, lambda a: a * 2, x),
+    "scan": lambda x: lax.fori_loop(0, 3, lambda i, a: a * 2, x),
+    "convert_element_type": lambda x: x.astype(jnp.int32).astype(jnp.float32),
+    "max": lambda x: jnp.maximum(x, 0.0),
+    "min": lambda x: lax.min(x, 0.0),
+    "gt": lambda x: jnp.where(x > 0, x, 0.0),
+    "sort": lambda x: lax.sort(x),
+    "exp": lambda x: jnp.exp(x),
+    "random_bits": lambda x: x + jax.random.bits(jax.random.key(0), x.shape).astype(x.dtype),
+    "iota": lambda x: x + lax.iota(jnp.float32, 3),
+    "reduce_max": lambda x: x - x.max(),
+    "slice": lambda x: x[1:],
+    "concatenate": lambda x: jnp.concatenate([x, x]),
+    "rev": lambda x: x[::-1],
+    "cumsum": lambda x: lax.cumsum(x),
+    "abs": lambda x: abs(x),
+    "floor": lambda x: lax.floor(x),
+    "pow": lambda x: x**x,
+}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_is_not_modelled_is_refused_with_its_name_and_line(name):
+    jaxpr = jax.make_jaxpr(REFUSED[name])(jax.ShapeDtypeStruct((3,), jnp.float32))
+    field = Field()
+    with pytest.raises(Refusal) as refusal:
+        Interpreter(field).run(jaxpr, [Array((("3",),), field.atom(Atom("x", ("3",))))])
+    if name != "random_bits":  # the key's own primitives come first there
+        assert refusal.value.reason.startswith(f"{name}:")
+    assert refusal.value.where.startswith("test_interpreter.py:")
+
+
+def test_integer_division_is_refused():
+    jaxpr = jax.make_jaxpr(lambda k: lax.div(k, 2))(jax.ShapeDtypeStruct((), jnp.int32))
+    field = Field()
+    with pytest.raises(Refusal, match="div: integer division"):
+        Interpreter(field).run(jaxpr, [Array((), field.size("n"))])
+
+
+def test_a_size_that_is_not_a_polynomial_is_refused():
+    with pytest.raises(Refusal, match="size"):
+        symbolic(lambda x: x / (x.shape[0] // 2))

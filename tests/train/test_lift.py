@@ -1,0 +1,111 @@
+"""The experiment on a handful of images: its files, its summary, its figure."""
+
+import dataclasses
+import json
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from bnjax.data import load, synthetic
+from bnjax.errors import UserError
+from bnjax.train.lift import lift
+from bnjax.train.plots import draw_lift
+from bnjax.train.run import Config
+
+
+@pytest.fixture(scope="module")
+def data():
+    return synthetic.generate(train=32, test=20)
+
+
+@pytest.fixture(scope="module")
+def lifted(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("lift") / "out"
+    config = Config(epochs=2, batch_size=16, learning_rate=0.01, init="glorot")
+    return out, lift(config, data, out)
+
+
+def test_it_makes_both_runs_the_figure_and_the_summary(lifted):
+    out, _ = lifted
+    assert sorted(path.name for path in out.iterdir()) == [
+        "batch", "lift.png", "lift.svg", "none", "summary.json"
+    ]  # fmt: skip
+    for norm in ("batch", "none"):
+        assert json.loads((out / norm / "config.json").read_text())["config"]["norm"] == norm
+
+
+def test_the_summary_is_the_results(lifted):
+    out, results = lifted
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary == {"runs": [dataclasses.asdict(result) for result in results]}
+    for row, norm in zip(summary["runs"], ("batch", "none"), strict=True):
+        assert list(row) == [
+            "norm", "learning_rate", "momentum", "init", "seed", "epochs", "train_loss", "test_accuracy",
+            "outcome",
+        ]  # fmt: skip
+        assert row["norm"] == norm
+        last = json.loads((out / norm / "metrics.jsonl").read_text().splitlines()[-1])
+        assert (row["train_loss"], row["test_accuracy"]) == (last["train_loss"], last["test_accuracy"])
+
+
+def test_what_is_done_is_not_done_again(lifted, data):
+    out, results = lifted
+    config = Config(epochs=2, batch_size=16, learning_rate=0.01, init="glorot")
+    before = (out / "batch" / "metrics.jsonl").read_bytes()
+    assert lift(config, data, out, resume=True) == results
+    assert (out / "batch" / "metrics.jsonl").read_bytes() == before
+    with pytest.raises(UserError, match="already holds"):
+        lift(config, data, out)
+
+
+def test_the_figure_is_legible_at_readme_width(lifted):
+    out, results = lifted
+    pixels = image.imread(out / "lift.png")
+    assert pixels.shape[1] >= 1200
+    assert np.ptp(pixels) > 0.5
+    text = figure_text(out)
+    assert "Synthetic images: SGD, learning rate 0.01, momentum 0, Glorot initialization" in text
+    assert f"batch norm: {results[0].test_accuracy:.2%}".replace("%", " %") in text
+    assert "log 10 (chance)" in text
+
+
+def test_the_figure_shows_a_run_that_diverged(data, tmp_path):
+    hot = lift(Config(epochs=2, batch_size=16, learning_rate=1e20), data, tmp_path / "hot")
+    assert hot[1].outcome == "diverged"
+    assert "no norm: diverged" in figure_text(tmp_path / "hot")
+
+
+def test_the_same_numbers_draw_the_same_svg(lifted):
+    out, _ = lifted
+    before = (out / "lift.svg").read_bytes()
+    draw_lift(out)
+    assert (out / "lift.svg").read_bytes() == before
+
+
+def figure_text(out):
+    return " ".join(ElementTree.parse(out / "lift.svg").getroot().itertext())
+
+
+def test_what_is_there_is_kept(lifted, data):
+    out, _ = lifted
+    before = (out / "summary.json").read_bytes()
+    with pytest.raises(UserError, match="already holds files"):
+        lift(Config(), data, out)
+    assert (out / "summary.json").read_bytes() == before
+
+
+def test_data_that_do_not_fit_leave_nothing_behind(data, tmp_path):
+    with pytest.raises(UserError, match="--batch-size must be at most the 32"):
+        lift(Config(batch_size=64), data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_embedded_set_shows_the_lift(tmp_path):
+    """Batch norm passes 85 % in 3 epochs where a linear classifier stays under 45 %; without it, less."""
+    batch, none = lift(Config(epochs=3), load("synthetic"), tmp_path / "out")
+    assert batch.test_accuracy is not None
+    assert batch.test_accuracy > 0.85
+    assert none.outcome != "trained" or none.test_accuracy < batch.test_accuracy

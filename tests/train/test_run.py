@@ -1,0 +1,273 @@
+"""A run directory: what it holds, when it is refused, and how a run is judged."""
+
+import json
+import math
+import os
+import re
+
+import pytest
+
+from bnjax.data import synthetic
+from bnjax.errors import UserError
+from bnjax.train import checkpoints, step
+from bnjax.train import run as runs
+from bnjax.train.run import Config
+
+
+@pytest.fixture(scope="module")
+def data():
+    return synthetic.generate(train=32, test=20)
+
+
+def small(**options):
+    return Config(**({"epochs": 2, "batch_size": 16, "learning_rate": 0.01, "init": "glorot"} | options))
+
+
+def rows(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def contents(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_run_leaves_its_config_metrics_and_log(tmp_path, data, capsys):
+    out = tmp_path / "deep" / "run"
+    result = runs.run(small(), data, out)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "checkpoints", "config.json", "log.txt", "metrics.jsonl"
+    ]  # fmt: skip
+    record = json.loads((out / "config.json").read_text())
+    assert record["config"]["learning_rate"] == 0.01
+    assert set(record["environment"]) >= {"python", "jax", "flax", "optax", "backend"}
+    first, last = rows(out)
+    assert list(first) == [
+        "epoch", "train_loss", "test_accuracy", "test_correct", "test_count", "learning_rate", "seconds",
+        "images_per_second", "outcome",
+    ]  # fmt: skip
+    assert (first["epoch"], last["epoch"], last["test_count"]) == (1, 2, 20)
+    assert last["test_accuracy"] == last["test_correct"] / 20
+    assert (result.train_loss, result.test_accuracy) == (last["train_loss"], last["test_accuracy"])
+    log = (out / "log.txt").read_text()
+    assert re.fullmatch(
+        r"(Epoch \d/2: loss=\d+\.\d{6} lr=0\.010000\nval accuracy: \d+/20 = \d+\.\d\d%\n){2}", log
+    )
+    assert capsys.readouterr().out == log
+
+
+def test_same_config_same_numbers(tmp_path, data):
+    results = [runs.run(small(), data, tmp_path / name) for name in "ab"]
+    assert results[0] == results[1]
+
+
+def test_a_run_whose_loss_is_not_finite_stops_at_once_and_says_so(tmp_path, data):
+    result = runs.run(small(norm="none", learning_rate=1e20, epochs=5), data, tmp_path / "run")
+    assert (result.outcome, result.train_loss, result.test_accuracy) == ("diverged", None, None)
+    (row,) = rows(tmp_path / "run")
+    assert row["outcome"] == "diverged"
+    assert (tmp_path / "run" / "log.txt").read_text() == (
+        "Epoch 1/5: loss=nan lr=100000000000000000000.000000\ndiverged: the loss is not finite\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (math.nan, "diverged"),
+        (math.inf, "diverged"),
+        (math.log(10), "frozen"),
+        (math.log(10) + 0.019, "frozen"),
+        (math.log(10) - 0.019, "frozen"),
+        (math.log(10) + 0.021, "trained"),
+        (1.2, "trained"),
+    ],
+)
+def test_outcome(loss, expected):
+    assert runs.outcome(loss) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "--epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
+        ({"learning_rate": 0.0}, "--learning-rate must be a positive number, got 0.0"),
+        ({"learning_rate": math.nan}, "--learning-rate must be a positive number, got nan"),
+        ({"momentum": 1.0}, "--momentum must be at least 0 and less than 1, got 1.0"),
+        ({"momentum": math.nan}, "--momentum must be at least 0 and less than 1, got nan"),
+        ({"seed": -1}, "--seed must be from 0 to 4294967295, got -1"),
+        ({"train_examples": 0}, "--train-examples must be at least 1, got 0"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        Config(**options)
+
+
+def test_options_that_do_not_fit_the_data(tmp_path, data):
+    for options, message in [
+        ({"train_examples": 33}, "--train-examples must be at most 32, got 33"),
+        ({"batch_size": 33}, "--batch-size must be at most the 32 training images, got 33"),
+        (
+            {"batch_size": 16, "train_examples": 9},
+            "--batch-size must be at most the 9 training images, got 16",
+        ),
+    ]:
+        with pytest.raises(UserError, match=re.escape(message)):
+            runs.run(small(**options), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_examples_are_the_first(data):
+    chosen = runs.select_examples(data, small(train_examples=20))
+    assert len(chosen.train_images) == len(chosen.train_labels) == 20
+    assert (chosen.train_labels == data.train_labels[:20]).all()
+    assert len(chosen.test_images) == 20
+
+
+def test_out_that_holds_a_run_is_refused_and_kept(tmp_path, data):
+    out = tmp_path / "run"
+    runs.run(small(epochs=1), data, out)
+    before = contents(out)
+    for config in (small(epochs=1), small(epochs=1, seed=5)):
+        with pytest.raises(
+            UserError, match=r"already holds a run \(norm=batch, dataset=synthetic.*remove it"
+        ):
+            runs.run(config, data, out)
+    assert contents(out) == before
+
+
+def test_out_that_holds_other_files_is_refused_and_kept(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="already holds files"):
+        runs.check_out(tmp_path)
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(UserError, match="already holds files"):
+        runs.check_out(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_out_that_is_a_file_or_below_one(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(UserError, match="is a file: name a folder"):
+        runs.check_out(path)
+    with pytest.raises(UserError, match="cannot be made"):
+        runs.check_out(path / "run")
+
+
+def test_an_empty_folder_will_do(tmp_path, data):
+    runs.run(small(epochs=1), data, tmp_path)
+    assert (tmp_path / "config.json").exists()
+
+
+def test_read_only_out(tmp_path, data, monkeypatch):
+    tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):  # root writes everywhere: let the system say what it says to others
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match="is read-only"):
+        runs.check_out(tmp_path)
+    with pytest.raises(UserError, match=r"cannot be made, .* is not a writable folder"):
+        runs.run(small(), data, tmp_path / "run")
+    tmp_path.chmod(0o700)
+
+
+def test_out_that_cannot_be_written_after_all(tmp_path, data, monkeypatch):
+    """A full disk, say: what the check could not see is still one clear line."""
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs.Path, "mkdir", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
+        runs.run(small(), data, tmp_path / "run")
+
+
+def untimed(directory):
+    return [
+        {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows(directory)
+    ]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, data):
+    out = tmp_path_factory.mktemp("unbroken") / "run"
+    return out, runs.run(small(momentum=0.5), data, out)
+
+
+def break_off(monkeypatch, module, name, call):
+    """Interrupt a run at the `call`-th call of a function, before it does anything."""
+    calls = iter(range(1, 100))
+    whole = getattr(module, name)
+
+    def broken(*args, **kwargs):
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, broken)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "call"),
+    [
+        (step, "train_epoch", 1),  # before any checkpoint
+        (step, "count_correct", 2),  # within an epoch
+        (checkpoints, "save", 2),  # after an epoch was written and before it was kept
+    ],
+)
+def test_a_resumed_run_is_the_run_in_one_go(
+    tmp_path, data, unbroken, monkeypatch, capsys, module, name, call
+):
+    config, out = small(momentum=0.5), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        break_off(patch, module, name, call)
+        with pytest.raises(KeyboardInterrupt):
+            runs.run(config, data, out)
+    capsys.readouterr()
+    result = runs.run(config, data, out, resume=True)
+    assert ("resumed after epoch" in capsys.readouterr().out) == (call > 1)
+    assert result == unbroken[1]
+    assert untimed(out) == untimed(unbroken[0])
+    assert (out / "log.txt").read_text() == (unbroken[0] / "log.txt").read_text()
+    assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in unbroken[0].iterdir())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"norm": "none", "learning_rate": 1e20}], ids=["trained", "diverged"]
+)
+def test_a_run_that_has_ended_is_not_trained_again(tmp_path, data, monkeypatch, options):
+    result = runs.run(small(**options), data, tmp_path / "run")
+    before = contents(tmp_path / "run")
+    break_off(monkeypatch, step, "train_epoch", 1)
+    assert runs.run(small(**options), data, tmp_path / "run", resume=True) == result
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_run_of_another_config_is_not_resumed(tmp_path, data):
+    out = tmp_path / "run"
+    runs.run(small(epochs=1), data, out)
+    before = contents(out)
+    with pytest.raises(UserError, match=r"--resume: .*run was run with learning_rate=0.01, not 0.02"):
+        runs.run(small(epochs=1, learning_rate=0.02), data, out, resume=True)
+    assert contents(out) == before
+
+
+def test_resume_begins_a_run_where_there_is_none(tmp_path, data):
+    runs.run(small(epochs=1), data, tmp_path / "run", resume=True)
+    assert len(rows(tmp_path / "run")) == 1
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "log.txt"])
+def test_a_run_that_lost_lines_is_not_resumed(tmp_path, data, file):
+    runs.run(small(epochs=1), data, tmp_path / "run")
+    (tmp_path / "run" / file).write_text("")
+    with pytest.raises(UserError, match="lacks lines of the epochs before its checkpoint 1"):
+        runs.run(small(epochs=1), data, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"config": 1}'])
+def test_what_is_no_run_is_not_resumed(tmp_path, data, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config.json is not a run's"):
+        runs.run(small(), data, tmp_path, resume=True)

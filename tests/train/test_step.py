@@ -1,0 +1,159 @@
+"""The step, the epoch and the evaluation, on a handful of generated images."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnjax.data import synthetic
+from bnjax.train import step
+
+BATCH = 8
+
+
+@pytest.fixture(scope="module")
+def data():
+    return synthetic.generate(train=40, test=30)
+
+
+def create(data, **options):
+    recipe = {"norm": "batch", "init": "glorot", "learning_rate": 0.05, "momentum": 0.0, "seed": 0} | options
+    return step.create(**recipe, pixels=step.standardization(data.train_images))
+
+
+def epoch(data, scan=False, epochs=1, **options):
+    state, steps = create(data, **options)
+    losses = []
+    for number in range(epochs):
+        indices = step.epoch_indices(0, number, len(data.train_images), BATCH)
+        state, new = step.train_epoch(
+            steps,
+            state,
+            jnp.asarray(data.train_images),
+            jnp.asarray(data.train_labels),
+            indices,
+            scan=scan,
+            report=lambda steps, loss: None,
+        )
+        losses.extend(new)
+    return state, steps, np.array(losses)
+
+
+def test_standardization_is_the_mean_and_std_of_each_channel():
+    images = np.random.default_rng(0).integers(0, 256, (7, 4, 4, 3), np.uint8)
+    images[..., 2] = 9
+    mean, std = step.standardization(images)
+    np.testing.assert_allclose(mean, images.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(std[:2], images.std((0, 1, 2))[:2], rtol=1e-6)
+    assert std[2] == 1  # a constant channel
+
+
+def test_an_epoch_is_a_permutation_without_the_last_part():
+    indices = step.epoch_indices(seed=1, epoch=2, examples=43, batch_size=8)
+    assert indices.shape == (5, 8)
+    assert len(np.unique(indices)) == 40
+    assert indices.min() >= 0
+    assert indices.max() < 43
+
+
+def test_the_order_depends_on_seed_and_epoch_and_nothing_else():
+    def order(seed, epoch):
+        return step.epoch_indices(seed, epoch, 40, 8).tolist()
+
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 1) != order(0, 2)
+    assert order(0, 1) != order(1, 1)
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_the_loss_falls(data, norm):
+    _, _, losses = epoch(data, norm=norm, epochs=6, learning_rate=0.02)
+    assert losses[-5:].mean() < losses[:5].mean() - 0.2
+
+
+def test_same_seed_same_numbers_to_the_last_bit(data):
+    first, second = (epoch(data, epochs=2) for _ in range(2))
+    np.testing.assert_array_equal(first[2], second[2])
+    for a, b in zip(jax.tree.leaves(first[0]), jax.tree.leaves(second[0]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(first[2], epoch(data, epochs=2, seed=1)[2])
+
+
+def test_a_scanned_epoch_is_the_loop(data):
+    loop, scanned = (epoch(data, scan=scan, momentum=0.9) for scan in (False, True))
+    # float32 roundoff (6e-8), grown by five steps of gradient descent at learning rate 0.05
+    np.testing.assert_allclose(loop[2], scanned[2], rtol=1e-4)
+
+
+def test_an_epoch_stops_at_the_first_loss_that_is_not_finite(data):
+    _, _, losses = epoch(data, norm="none", learning_rate=1e10, epochs=1)
+    assert 1 <= len(losses) < len(data.train_images) // BATCH
+    assert np.all(np.isfinite(losses[:-1]))
+    assert not np.isfinite(losses[-1])
+
+
+def test_momentum_is_sgds(data):
+    """One step is the same with and without; the second is not."""
+    plain, heavy = (epoch(data, momentum=momentum)[2] for momentum in (0.0, 0.9))
+    np.testing.assert_allclose(plain[:2], heavy[:2], rtol=1e-6)
+    assert abs(plain[3] - heavy[3]) > 1e-4
+
+
+def test_every_test_image_is_counted_once(data):
+    state, steps, _ = epoch(data)
+    whole = step.count_correct(steps, state, data.test_images, data.test_labels, batch_size=30)
+    parts = step.count_correct(steps, state, data.test_images, data.test_labels, batch_size=7)
+    assert whole == parts
+    half = step.count_correct(steps, state, data.test_images[:15], data.test_labels[:15])
+    rest = step.count_correct(steps, state, data.test_images[15:], data.test_labels[15:])
+    assert half + rest == whole
+
+
+def test_evaluation_uses_the_running_statistics_and_moves_nothing(data):
+    state, steps, _ = epoch(data)
+    before = jax.tree.map(np.asarray, state.batch_stats)
+    one_by_one = step.count_correct(steps, state, data.test_images, data.test_labels, batch_size=1)
+    together = step.count_correct(steps, state, data.test_images, data.test_labels)
+    assert one_by_one == together  # by the batch's own statistics a batch of one would say β
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(state.batch_stats), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_training_moves_the_running_statistics(data):
+    state, _, _ = epoch(data)
+    fresh, _ = create(data)
+    for moved, start in zip(
+        jax.tree.leaves(state.batch_stats), jax.tree.leaves(fresh.batch_stats), strict=True
+    ):
+        assert np.all(np.asarray(moved) != np.asarray(start))
+
+
+def test_with_the_compiler_options_a_step_is_the_same(data):
+    options = step.compiler_options()
+    plain, optioned = (epoch(data, options=o, learning_rate=1e-3) for o in (None, options))
+    # sums in another order: 170 roundoffs of float32, as through the network, over the epoch's few steps
+    np.testing.assert_allclose(plain[2], optioned[2], rtol=1e-5)
+
+
+def test_an_xla_that_does_not_know_the_options_goes_without(monkeypatch):
+    monkeypatch.setattr(step, "_CPU_OPTIONS", {"xla_cpu_no_such_option": "1"})
+    assert step.compiler_options() == {}
+
+
+def test_an_interruption_while_a_loss_is_awaited_is_one():
+    """NumPy makes a ValueError of whatever the float() of an array element raises."""
+
+    class Awaited:
+        def __float__(self):
+            raise KeyboardInterrupt
+
+        def __len__(self):
+            raise TypeError("as a JAX scalar")
+
+        def __getitem__(self, index):
+            raise TypeError("as a JAX scalar")
+
+    steps = step.Steps(lambda state, *_: (state, Awaited()), None, None)
+    indices = np.zeros((1, 3), np.int32)
+    with pytest.raises(KeyboardInterrupt):
+        step.train_epoch(steps, None, None, None, indices, scan=False, report=lambda *_: None)

@@ -95,7 +95,8 @@ def replaced(values: Sequence[Any], places: Sequence[int], others: Sequence[Any]
 def source_line(eqn: JaxprEqn) -> str:
     """`file:line (function)` of the user's code that made this equation; empty where none is known."""
     traceback = eqn.source_info.traceback
-    for frame in traceback.frames if traceback else ():
+    frames: Sequence[Any] = traceback.frames if traceback else ()
+    for frame in frames:
         if not frame.file_name.startswith(_LIBRARIES):
             return f"{pathlib.Path(frame.file_name).name}:{frame.line_num} ({frame.function_name})"
     return ""

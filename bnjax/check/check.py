@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
-from bnjax.check.programs import problem
-from bnjax.check.report import CheckReport, Failure, Record, says
-from bnjax.check.stages import wide
+from bnjax.check.examination import Unexamined, examination
+from bnjax.check.problem import Problem, name_of, take_apart
+from bnjax.check.report import CheckReport, Failure, Finding, Record, says
+from bnjax.check.running import run
+from bnjax.check.stages import evidence, large, narrow, nonfinite, transformed, wide, witness
 
 
 def check_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) -> CheckReport:
@@ -39,18 +42,34 @@ def check_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) ->
       Whatever `op` raises is in the report; nothing escapes.
     """
     start = time.perf_counter()
-    record = Record(getattr(op, "__name__", None) or type(op).__name__)
+    record = Record(name_of(op))
     with np.errstate(all="ignore"):
         try:
-            subject = problem(op, primal, args)
-        except Exception as error:
-            record.fail(Failure("oracle", message=f"the arguments cannot be read: {says(error)}"))
-        else:
-            try:
-                wide.examine(subject, record)
-            except Exception as error:  # no stage let it through on purpose: the check itself gave up
-                record.fail(Failure("oracle", message=f"the check could not be made: {says(error)}"))
+            problem = take_apart(op, primal, args)
+            with jax.enable_x64(True):
+                _examine(problem, record)
+        except Unexamined as reason:
+            record.add(Finding(failure=Failure(reason.stage, message=str(reason))))
+        except Exception as error:  # no stage let it through on purpose: the check itself gave up
+            message = f"the check could not be made: {says(error)}"
+            record.add(Finding(failure=Failure("oracle", message=message)))
     return record.report(time.perf_counter() - start)
+
+
+def _examine(problem: Problem, record: Record) -> None:
+    """Every stage: each says what it wants looked at, `run` looks and records."""
+    exam = examination(problem)
+    for note in exam.notes:
+        record.add(Finding(note=note))
+    seen = run(problem, wide.cases(exam, exam.settings), record)
+    returned = {case.point: (case.expected, outcome) for case, outcome in seen}
+    run(problem, transformed.cases(exam, returned), record)
+    run(problem, nonfinite.cases(exam, returned), record)
+    run(problem, witness.cases(exam), record)
+    run(problem, narrow.cases(exam), record)
+    run(problem, large.cases(exam), record)
+    run(problem, evidence.grown(exam, record), record)
+    run(problem, evidence.missing(exam, record), record)
 
 
 def assert_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) -> None:

@@ -8,12 +8,14 @@ same ranks, on several kinds of data, and along every cotangent while those are 
 Everything here is seeded and made by numpy in float64: the same arguments give the same probes.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, NamedTuple
 
 import numpy as np
 
 SEED = 34
+GIVEN_SEED = 99  # of the arguments that came
 SMALL = 8  # the largest size of a shrunk dimension
 MOST_ELEMENTS = 1024  # of a shrunk array
 _KNOWN = 4096  # values of a given array that small data are made from
@@ -23,50 +25,82 @@ FULL_JACOBIAN = 128  # outputs up to which every one-hot cotangent is tried
 Sizes = dict[int, int]
 
 
-def generator(*key: int) -> np.random.Generator:
-    """Random numbers of their own for each `key`."""
-    return np.random.default_rng((SEED, *key))
+class Role(Enum):
+    """What small shapes are looked at for, besides the value in float64."""
+
+    VALUE = "nothing"
+    NARROW = "narrower dtypes"
+    MAIN = "narrower dtypes, transformations, second derivatives, differences, NaN"
+
+
+_ROLES = {1: Role.NARROW, 3: Role.MAIN}  # by the batch
+
+
+class Shrunk(NamedTuple):
+    """Sizes to try: a map from those that came; the seed of what is drawn there."""
+
+    sizes: Sizes
+    seed: int
+    role: Role = Role.VALUE
+
+
+def generator(*seed: int) -> np.random.Generator:
+    """Random numbers of their own for each `seed`."""
+    return np.random.default_rng((SEED, *seed))
 
 
 # --- shapes -----------------------------------------------------------------------------------------------
 
 
-def shrunk_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Sizes]:
-    """Small sizes for the arguments' dimensions, as maps from the size that came to the one to try.
+def shrunk_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
+    """Small sizes for the arguments' dimensions.
 
     Equal sizes stay equal and 1 stays 1, so whatever relation ties the arguments' shapes together holds.
     The size of most elements, taken to be the batch, runs from 1 to 8 while the others are small and
     distinct; then each of the others takes its turn.
     """
-    sizes = sorted({size for shape in shapes for size in shape if size != 1}, reverse=True)
+    sizes = _sizes(shapes)
     if not sizes:
-        return [{}]
+        return [Shrunk({}, 0, Role.NARROW)]
     small = {size: 2 + i % 3 for i, size in enumerate(reversed(sizes))}
     leader = _leader(shapes, sizes)
-    tried = [small | {leader: k} for k in range(1, SMALL + 1)]
+    tried = [(small | {leader: k}, _ROLES.get(k, Role.VALUE)) for k in range(1, SMALL + 1)]
     for size in sizes:
         if size != leader:
-            tried += [small | {leader: 4, size: 1}, small | {leader: 3, size: 5}]
-    return [t for t in tried if max(_elements(shape, t) for shape in shapes) <= MOST_ELEMENTS]
+            turns = small | {leader: 4, size: 1}, small | {leader: 3, size: 5}
+            tried += [(turn, Role.VALUE) for turn in turns]
+    return _seeded(shapes, tried, 0)
 
 
-def fewer_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Sizes]:
+def fewer_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
     """The batch alone made smaller, for functions that hold the other sizes fixed."""
-    sizes = sorted({size for shape in shapes for size in shape if size != 1}, reverse=True)
+    sizes = _sizes(shapes)
     if not sizes:
         return []
     leader = _leader(shapes, sizes)
-    tried: list[Sizes] = [{leader: k} for k in (1, 2, 3, 5, SMALL) if k != leader]
-    return [t for t in tried if max(_elements(shape, t) for shape in shapes) <= MOST_ELEMENTS]
+    batches = (k for k in (1, 2, 3, 5, SMALL) if k != leader)
+    return _seeded(shapes, [({leader: k}, _ROLES.get(k, Role.VALUE)) for k in batches], 20)
 
 
-def grown_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Sizes]:
+def grown_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
     """Sizes in which 1 is taken for a size like any other, for arguments that show nothing otherwise."""
     sizes = {size for shape in shapes for size in shape}
     if 1 not in sizes:
         return []
     others = {size: size if size <= SMALL else 2 + i % 3 for i, size in enumerate(sorted(sizes - {1}))}
-    return [others | {1: k} for k in (3, 5, 8)]
+    return [Shrunk(others | {1: k}, seed) for seed, k in enumerate((3, 5, 8))]
+
+
+def _sizes(shapes: Sequence[tuple[int, ...]]) -> list[int]:
+    return sorted({size for shape in shapes for size in shape if size != 1}, reverse=True)
+
+
+def _seeded(
+    shapes: Sequence[tuple[int, ...]], tried: Sequence[tuple[Sizes, Role]], seed: int
+) -> list[Shrunk]:
+    """Those of few enough elements, each with its seed."""
+    few = [(s, role) for s, role in tried if max(_elements(shape, s) for shape in shapes) <= MOST_ELEMENTS]
+    return [Shrunk(sizes, number, role) for number, (sizes, role) in enumerate(few, seed)]
 
 
 def resized(shape: tuple[int, ...], sizes: Sizes) -> tuple[int, ...]:
@@ -94,26 +128,32 @@ def is_positive(leaf: np.ndarray) -> bool:
     return leaf.size > 0 and bool(np.all(leaf > 0))
 
 
-def float_leaf(
-    given: np.ndarray,
-    shape: tuple[int, ...],
-    variant: str,
-    rng: np.random.Generator,
-    *,
-    main: bool,
-    flip: bool,
-    low_scale: float,
-    narrow: bool,
-) -> np.ndarray:
+class Kind(NamedTuple):
+    """A kind of data for one argument.
+
+    Attributes:
+      variant: of `VARIANTS`.
+      main: whether it is a batch, which takes part in the low variance and the large offset.
+      flip: whether the primal takes negative values of it too.
+      narrow: whether it is for a narrow dtype, in which a right rule may round as E[x²] − E[x]² does: that
+        loses (mean/std)² roundoffs, so the batch's mean is kept within a few standard deviations.
+      low_scale: the standard deviation in "low variance".
+    """
+
+    variant: str
+    main: bool
+    flip: bool
+    narrow: bool
+    low_scale: float
+
+
+def float_leaf(given: np.ndarray, shape: tuple[int, ...], kind: Kind, rng: np.random.Generator) -> np.ndarray:
     """A float argument of `shape` in the manner of `given`.
 
-    Values are drawn from between those that came, so that whatever range they keep to is kept;
-    what is positive stays so, and of its magnitude.  `main` arguments (the batch) take part in the low
-    variance and the large offset; `flip` says that the primal takes negative values of this one too.
-
-    In a narrow dtype a right rule may round as E[x²] − E[x]² does, which loses (mean/std)² roundoffs, so
-    there (`narrow`) the batch's mean is kept within a few standard deviations.
+    Values are drawn from between those that came, so that whatever range they keep to is kept; what is
+    positive stays so, and of its magnitude.
     """
+    variant, main, flip, narrow, low_scale = kind
     signed = flip or not is_positive(given)
     values = _spread_out(given, shape, rng, signed) if narrow and main else _resample(given, shape, rng)
     if is_positive(given) and not main:
@@ -273,6 +313,11 @@ def split(vectors: np.ndarray, outputs: Sequence[np.ndarray]) -> list[np.ndarray
     edges = np.cumsum([y.size for y in outputs])[:-1]
     parts = np.split(vectors, edges, axis=-1)
     return [p.reshape((*vectors.shape[:-1], *y.shape)) for p, y in zip(parts, outputs, strict=True)]
+
+
+def rows(named: Mapping[str, np.ndarray], outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Named vectors as the rows of one [row, *result] array an output."""
+    return split(np.stack(list(named.values())), outputs)
 
 
 def _vector(values: Sequence[Any]) -> np.ndarray:

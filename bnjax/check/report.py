@@ -163,6 +163,19 @@ class CheckReport:
         return json.dumps(self.to_json(), indent=2)
 
 
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a stage has to say; what it does not say is empty."""
+
+    stage: str = ""
+    compared: int = 0
+    failure: Failure | None = None
+    seen: frozenset[int] = frozenset()  # the floats whose true cotangent was not about zero here
+    skipped: str = ""  # why the stage is
+    note: str = ""
+    kinks: int = 0
+
+
 @dataclass
 class Record:
     """What has been found so far: one failure a stage and argument, the worst."""
@@ -172,31 +185,34 @@ class Record:
     compared: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
-    seen: set[int] = field(default_factory=set)  # floats with evidence
+    seen: set[int] = field(default_factory=set)
     kinks: int = 0
 
-    def fail(self, failure: Failure) -> None:
-        """Add a failure; of one stage and argument the worst is kept."""
+    def add(self, finding: Finding) -> None:
+        """Take a finding in."""
+        if finding.compared:
+            self.compared[finding.stage] = self.compared.get(finding.stage, 0) + finding.compared
+        if finding.skipped:
+            self.skipped.setdefault(finding.stage, finding.skipped)
+        if finding.note:
+            self.notes[finding.note] = None
+        self.seen |= finding.seen
+        self.kinks += finding.kinks
+        if finding.failure is not None:
+            self._fail(finding.failure)
+
+    def _fail(self, failure: Failure) -> None:
         key = (failure.stage, failure.argument)
         old = self.failures.get(key)
         count = failure.count + (old.count if old else 0)
         worst = failure if old is None or failure.ratio > old.ratio else old
         self.failures[key] = replace(worst, count=count)
 
-    def note(self, text: str) -> None:
-        """Add what is no failure but should be known; once."""
-        self.notes[text] = None
-
-    def count(self, stage: str, comparisons: int) -> None:
-        """Add to the comparisons a stage has made."""
-        self.compared[stage] = self.compared.get(stage, 0) + comparisons
-
     def report(self, seconds: float) -> CheckReport:
         """The report of what is recorded."""
         if self.kinks:
-            self.note(
-                f"{self.kinks} elements lie at a kink of the primal, where it has no derivative: not compared"
-            )
+            at = f"{self.kinks} elements lie at a kink of the primal"
+            self.notes[f"{at}, where it has no derivative: not compared"] = None
         names = [
             s
             for s in STAGES

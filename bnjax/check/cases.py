@@ -1,0 +1,50 @@
+"""A case: a program of the op, what to run it on, what should come back, and who judges what does."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bnjax.check.points import Point
+from bnjax.check.problem import Function, Problem
+from bnjax.check.programs import Outcome
+from bnjax.check.report import Failure, Finding, says, stage_of
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What is run; cases of one `Program` share its trace.
+
+    Attributes:
+      of: makes the program of a function: of the op, or of the primal to see how well that does.
+      like: arguments to trace it at.
+      run: interpreted and compiled are the same program; eager is not traced as a whole.
+      x64: whether JAX's 64-bit mode is on.
+    """
+
+    of: Callable[[Function], Callable[..., Outcome]]
+    like: tuple[Any, ...]
+    run: Literal["interpreted", "compiled", "eager"] = "interpreted"
+    x64: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One thing that a stage wants looked at; `stage` is the name under which a failure is told."""
+
+    stage: str
+    point: Point
+    program: Program
+    arguments: tuple[Any, ...]
+    expected: Any  # an `Expected`
+    judge: Callable[[Problem, "Case", Outcome], Iterator[Finding]]
+    raised: Callable[[Problem, "Case", Exception], Finding]
+
+
+def failing(stage: str = "", how: str = "") -> Callable[[Problem, Case, Exception], Finding]:
+    """An exception as a failure of `stage`, or else of JAX's own examination of a rule."""
+
+    def raised(problem: Problem, case: Case, error: Exception) -> Finding:
+        message = f"{how}the op raises {says(error)}"
+        return Finding(failure=Failure(stage or stage_of(error), "", case.point.where, message=message))
+
+    return raised

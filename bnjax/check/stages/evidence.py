@@ -1,0 +1,28 @@
+"""Whether something was seen of every argument; where not, once more with every 1 among the sizes grown."""
+
+from collections.abc import Iterator
+
+from bnjax.check.cases import Case
+from bnjax.check.examination import Examination
+from bnjax.check.points import grown_settings
+from bnjax.check.report import Failure, Finding, Record
+from bnjax.check.stages import wide
+
+_FIRST = ("raises", "shape", "structure", "number of cotangents")  # to be mended before
+
+
+def grown(exam: Examination, record: Record) -> Iterator[Case | Finding]:
+    """The value stage once more on larger shapes, where an argument's true cotangent was zero so far."""
+    if len(record.seen) < len(exam.problem.floats) and not record.failures:
+        yield from wide.cases(exam, list(grown_settings(exam.problem)))
+
+
+def missing(exam: Examination, record: Record) -> Iterator[Finding]:
+    """The arguments of which nothing was seen: what is said of their cotangents is empty."""
+    yield Finding("evidence", len(record.seen))
+    if any(f.stage in _FIRST for f in record.failures.values()):
+        return
+    for j, label in enumerate(exam.problem.labels):
+        if j not in record.seen:
+            message = f"no evidence for {label}: its true cotangent is about zero along every probe"
+            yield Finding(failure=Failure("evidence", label, message=message))

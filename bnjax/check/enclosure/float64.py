@@ -3,19 +3,18 @@
 A numpy version takes an equation's parameters and its operands; a test holds each against JAX.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import JaxprEqn, Primitive
+from jax.extend.core import Primitive
 from jax.extend.core import primitives as jaxs
 
 
-def apply(eqn: JaxprEqn, values: tuple[Any, ...], xp: Any) -> Any:
-    """The equation's result, or the list of them, at `values`: numpy arrays, or JAX's with `xp=jnp`."""
-    primitive, params = eqn.primitive, eqn.params
+def bind(primitive: Primitive, params: dict[str, Any], values: Sequence[Any], xp: Any) -> Any:
+    """A primitive's result, or the list of them, at `values`: numpy arrays, or JAX's with `xp=jnp`."""
     if xp is np and primitive in NUMPY:
         return NUMPY[primitive](params, *values)
     params = {k: widened(k, v) for k, v in params.items()}
@@ -26,10 +25,17 @@ def apply(eqn: JaxprEqn, values: tuple[Any, ...], xp: Any) -> Any:
 
 
 def widened(key: str, value: Any) -> Any:
-    """A primitive's parameter, where it is a floating dtype made float64."""
+    """A primitive's parameter; a dtype of rounded numbers is made the widest."""
     if key in ("new_dtype", "dtype", "preferred_element_type") and value is not None:
-        return np.dtype(np.float64) if jnp.issubdtype(value, jnp.floating) else value
+        return widest(value)
     return value
+
+
+def widest(dtype: Any) -> Any:
+    """float64 for a floating dtype, complex128 for a complex one; any other as it is."""
+    if jnp.issubdtype(dtype, jnp.floating):
+        return np.dtype(np.float64)
+    return np.dtype(np.complex128) if jnp.issubdtype(dtype, jnp.complexfloating) else dtype
 
 
 def _numpy(a: Any) -> Any:
@@ -61,7 +67,7 @@ def _iota(params: Any) -> Any:
 
 
 def _divided(params: Any, a: Any, b: Any) -> Any:
-    return np.asarray(a / b if a.dtype.kind == "f" else np.fix(a / b).astype(a.dtype))
+    return np.asarray(a / b if a.dtype.kind in "fc" else np.fix(a / b).astype(a.dtype))
 
 
 def _reshaped(params: Any, a: Any) -> Any:
@@ -78,6 +84,17 @@ def _selected(params: Any, which: Any, *cases: Any) -> Any:
     if len(cases) > 2:
         return np.choose(which.astype(int), cases)
     return np.where(which, cases[-1], cases[0])
+
+
+def _along(function: Any) -> Callable[..., Any]:
+    """A ufunc accumulated along one axis."""
+
+    def accumulated(params: Any, a: Any) -> Any:
+        way = slice(None, None, -1) if params["reverse"] else slice(None)
+        turn = tuple(way if i == params["axis"] else slice(None) for i in range(a.ndim))
+        return function.accumulate(a[turn], axis=params["axis"])[turn]
+
+    return accumulated
 
 
 def _over(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,6 +114,8 @@ _ELEMENTWISE: dict[Primitive, Callable[..., Any]] = {
     jaxs.cos_p: np.cos, jaxs.sign_p: np.sign, jaxs.pow_p: np.power, jaxs.gt_p: np.greater,
     jaxs.lt_p: np.less, jaxs.ge_p: np.greater_equal, jaxs.le_p: np.less_equal, jaxs.eq_p: np.equal,
     jaxs.ne_p: np.not_equal, jaxs.copy_p: np.asarray, jaxs.stop_gradient_p: np.asarray,
+    jaxs.floor_p: np.floor, jaxs.ceil_p: np.ceil, jaxs.rem_p: np.fmod, jaxs.real_p: np.real,
+    jaxs.imag_p: np.imag, jaxs.conj_p: np.conj, jaxs.complex_p: lambda a, b: a + 1j * b,
     jaxs.is_finite_p: np.isfinite, jaxs.and_p: np.bitwise_and, jaxs.or_p: np.bitwise_or,
     jaxs.not_p: np.invert,
 }  # fmt: skip
@@ -106,6 +125,15 @@ NUMPY: dict[Primitive, Callable[..., Any]] = {
     jaxs.reduce_sum_p: _over(np.sum),
     jaxs.reduce_max_p: _over(np.max),
     jaxs.reduce_min_p: _over(np.min),
+    jaxs.reduce_prod_p: _over(np.prod),
+    jaxs.reduce_and_p: _over(np.all),
+    jaxs.reduce_or_p: _over(np.any),
+    jaxs.cumsum_p: _along(np.add),
+    jaxs.cumprod_p: _along(np.multiply),
+    jaxs.cummax_p: _along(np.maximum),
+    jaxs.cummin_p: _along(np.minimum),
+    jaxs.rev_p: lambda p, a: np.flip(a, tuple(p["dimensions"])),
+    jaxs.clamp_p: lambda p, low, a, high: np.clip(a, low, high),
     jaxs.div_p: _divided,
     jaxs.integer_pow_p: lambda p, a: np.asarray(a) ** (float(p["y"]) if p["y"] < 0 else p["y"]),
     jaxs.reshape_p: _reshaped,

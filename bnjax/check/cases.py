@@ -36,14 +36,20 @@ class Case:
     program: Program
     arguments: tuple[Any, ...]
     expected: Any  # an `Expected`
-    judge: Callable[[Problem, "Case", Outcome], Iterator[Finding]]
-    raised: Callable[[Problem, "Case", Exception], Finding]
+    judge: Callable[[Problem, "Case", Outcome, "Peer"], Iterator[Finding]]
+    raised: Callable[[Problem, "Case", Exception, "Peer"], Finding]
+    eased: bool = False  # whether it is narrower than float64, and so is held to no more than autodiff does
+    standard: Any = None  # the `Expected` of the primal in the op's place, where it is another one
 
 
-def failing(stage: str = "", how: str = "") -> Callable[[Problem, Case, Exception], Finding]:
+# what autodiff of the primal returns in the op's place, in the same dtypes; None where it is not asked
+Peer = Callable[[], Outcome | Exception | None]
+
+
+def failing(stage: str = "", how: str = "") -> Callable[[Problem, Case, Exception, Peer], Finding]:
     """An exception as a failure of `stage`, or else of JAX's own examination of a rule."""
 
-    def raised(problem: Problem, case: Case, error: Exception) -> Finding:
+    def raised(problem: Problem, case: Case, error: Exception, peer: Peer) -> Finding:
         message = f"{how}the op raises {says(error)}"
         return Finding(failure=Failure(stage or stage_of(error), "", case.point.where, message=message))
 

@@ -1,6 +1,6 @@
 """What all stages of one check share."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ class Examination:
     Attributes:
       small: the small settings; `given` is the one of the arguments that came, where they are few.
       kinks: whether the primal compares, rounds or picks floats, so that it may have no derivative somewhere.
-      working: the precision that is allowed for where all arguments are float64.
+      narrow: whether the op or the primal computes in less than float64 where all arguments are float64.
       notes: what should be known.
     """
 
@@ -32,8 +32,13 @@ class Examination:
     small: list[Setting]
     given: Setting | None
     kinks: bool
-    working: Rounding
+    narrow: bool
     notes: list[str]
+
+    @property
+    def working(self) -> Rounding:
+        """The precision that is allowed for where all arguments are float64."""
+        return enclosure.rounding(np.float32 if self.narrow else np.float64)
 
     @property
     def settings(self) -> list[Setting]:
@@ -45,6 +50,11 @@ class Examination:
         """The setting of the costlier stages: the batch of 3, else what there is."""
         threes = (s for s in self.settings if s.shrunk and s.shrunk.role is Role.MAIN)
         return next(threes, self.settings[-1] if self.settings else None)
+
+    @property
+    def largest(self) -> Setting | None:
+        """The setting of the most elements."""
+        return max(self.settings, key=lambda s: sum(map(np.size, s.points[0].arrays)), default=None)
 
     @cached_property
     def slice(self) -> ClosedJaxpr:
@@ -77,18 +87,15 @@ def examination(problem: Problem) -> Examination:
         raise Unexamined("oracle", "the primal has no floating-point result to differentiate")
     small, notes = points.small_settings(problem)
     given = points.given_setting(problem)
-    exam = Examination(problem, small, given, holds(forward, KINKS), enclosure.rounding(np.float64), notes)
-    narrow = _narrow(exam)
-    if narrow is None:
-        return exam
-    note = f"the {narrow} though its arguments are float64: held to float32 there"
-    return replace(exam, working=enclosure.rounding(np.float32), notes=[*notes, note])
+    narrow = _narrow(problem, ([given] if given else small)[-1:])
+    if narrow:
+        notes = [*notes, f"the {narrow} though its arguments are float64: held to float32 there"]
+    return Examination(problem, small, given, holds(forward, KINKS), bool(narrow), notes)
 
 
-def _narrow(exam: Examination) -> str | None:
+def _narrow(problem: Problem, settings: list[Setting]) -> str:
     """Which of op and primal computes in what, if it is narrower than float64 where all arguments are."""
-    problem = exam.problem
-    arrays = exam.settings[-1].points[0].arrays if exam.settings else problem.given
+    arrays = settings[0].points[0].arrays if settings else problem.given
     for name, fun in (("op", problem.op), ("primal", problem.primal)):
         try:
             dtype = narrow_dtype(trace(vjp_program(fun, problem), arrays, None))
@@ -96,4 +103,4 @@ def _narrow(exam: Examination) -> str | None:
             continue
         if dtype is not None:
             return f"{name} computes in {dtype}"
-    return None
+    return ""

@@ -1,7 +1,8 @@
 """Where a rule is looked at: small shapes, several kinds of data on each, and the arguments that came."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jax.extend.core import ClosedJaxpr
 from bnjax.check import enclosure, probes
 from bnjax.check.probes import Shrunk
 from bnjax.check.problem import Problem
-from bnjax.check.programs import forward_program, trace, vjp_program
+from bnjax.check.programs import forward_program, strays, trace, vjp_program
 from bnjax.check.report import says
 
 SMALL = 4096  # elements of the arguments, and of the results, up to which the given ones are a small setting
@@ -66,15 +67,18 @@ class Setting:
       label: its shapes in words.
       shrunk: the sizes it came from; None for the arguments that came.
       points: in float64, one a kind of data.
+      flips: the positive arguments that the primal takes the negatives of too.
       narrow: the arrays that narrower dtypes are tried on, one list a point.
-      jaxpr: `vjp_program` of the primal.
+      jaxpr, forward: `vjp_program` and `forward_program` of the primal.
     """
 
     label: str
     shrunk: Shrunk | None
     points: tuple[Point, ...]
+    flips: frozenset[int]
     narrow: tuple[list[Any], ...]
     jaxpr: ClosedJaxpr
+    forward: ClosedJaxpr
 
 
 def given_setting(problem: Problem) -> Setting | None:
@@ -82,7 +86,7 @@ def given_setting(problem: Problem) -> Setting | None:
     arrays = problem.given
     if sum(np.size(a) for a in arrays) > SMALL:
         return None
-    setting = _setting(problem, "the given arguments", None, {"as given": arrays}, (arrays,))
+    setting = _setting(problem, "the given arguments", None, {"as given": arrays}, (arrays,), frozenset())
     outputs = sum(c[0].size for c in setting.points[0].cotangents)
     return setting if outputs <= SMALL else None
 
@@ -101,6 +105,25 @@ def small_settings(problem: Problem) -> tuple[list[Setting], list[str]]:
     return settings, []
 
 
+def beyond(problem: Problem, setting: Setting) -> list[tuple[Point, float]]:
+    """Points past the ordinary ones of `setting`, and how large the numbers are there."""
+    first, found = setting.points[0], []
+    floats = [first.arrays[i] for i in problem.floats]
+    signed = [i in setting.flips or not probes.is_positive(problem.arrays[i].sample) for i in problem.floats]
+    main = max(map(np.ndim, floats))
+    pool = next((a.ravel() for a, either in zip(floats, signed, strict=True) if either and a.size), None)
+    for kind in probes.beyond(len(floats)):
+        moved = list(floats)
+        for j, (values, either) in enumerate(zip(floats, signed, strict=True)):
+            parameter = not either and np.ndim(values) < main  # an ε: it stays of its magnitude
+            if values.size and not parameter and kind.only in (None, j):
+                like = pool if either and pool is not None else values.ravel()
+                moved[j] = probes.beyond_leaf(kind, values, like, signed=either)
+        arrays = problem.put(first.arrays, moved)
+        found.append((replace(first, where=f"{setting.label}, {kind.name}", arrays=arrays), kind.scale))
+    return found
+
+
 def grown_settings(problem: Problem) -> Iterator[Setting]:
     """Settings in which every 1 has grown, as far as the primal takes them: a 1 may be one for a reason."""
     for shrunk in probes.grown_sizes([np.shape(a) for a in problem.given]):
@@ -112,12 +135,19 @@ def grown_settings(problem: Problem) -> Iterator[Setting]:
 
 def _taken(problem: Problem, tried: Sequence[Shrunk]) -> tuple[list[Setting], list[str]]:
     settings, refusals, flips = [], [], None
+
+    @cache
+    def strays_already() -> bool:
+        return strays(trace(forward_program(problem.primal, problem), problem.given), problem.given)
+
     for shrunk in tried:
         try:
             flips = flippable(problem, shrunk) if flips is None else flips
             setting = resized_setting(problem, shrunk, flips)
             if 1 in shrunk.sizes.values() and not _scales(problem, shrunk, setting):
                 raise ValueError("another shape, since a 1 broadcasts")
+            if strays(setting.forward, setting.points[0].arrays) and not strays_already():
+                raise ValueError("a size that it does not mean: a window or an index lies outside")
         except Exception as error:
             refusals.append(f"the primal raises {says(error)}")
             continue
@@ -144,7 +174,7 @@ def resized_setting(problem: Problem, shrunk: Shrunk, flips: set[int]) -> Settin
     wide = {v: _data(problem, shrunk, v, flips, narrow=False) for v in probes.VARIANTS}
     narrow = tuple(_data(problem, shrunk, v, flips, narrow=True) for v in probes.VARIANTS)
     shapes = dict.fromkeys("×".join(map(str, np.shape(a))) or "scalar" for a in narrow[0])
-    return _setting(problem, f"shapes {', '.join(shapes)}", shrunk, wide, narrow)
+    return _setting(problem, f"shapes {', '.join(shapes)}", shrunk, wide, narrow, frozenset(flips))
 
 
 def _setting(
@@ -153,6 +183,7 @@ def _setting(
     shrunk: Shrunk | None,
     wide: dict[str, list[Any]],
     narrow: tuple[list[Any], ...],
+    flips: frozenset[int],
 ) -> Setting:
     """The setting of these arrays, with their cotangents, and the primal's VJP along all of them traced."""
     forward = trace(forward_program(problem.primal, problem), next(iter(wide.values())))
@@ -169,7 +200,7 @@ def _setting(
     program = vjp_program(problem.primal, problem)
     if probes.FULL_JACOBIAN < sum(y.size for y in results) <= _NULL_DIRECTIONS:
         points = _with_null_directions(problem, points, results)
-    return Setting(label, shrunk, tuple(points), narrow, trace(program, *points[0].arguments))
+    return Setting(label, shrunk, tuple(points), flips, narrow, trace(program, *points[0].arguments), forward)
 
 
 def _with_null_directions(
@@ -195,7 +226,7 @@ def _data(problem: Problem, shrunk: Shrunk, variant: str, flips: set[int], *, na
     most = max((np.ndim(problem.arrays[i].value) for i in problem.floats), default=0)
     scale = probes.low_scale([problem.arrays[i].sample for i in problem.floats])
     arrays: list[Any] = []
-    for i, (_, label, leaf, _, floating, sample) in enumerate(problem.arrays):
+    for i, (_, _, leaf, _, floating, sample) in enumerate(problem.arrays):
         shape = probes.resized(np.shape(leaf), shrunk.sizes)
         rng = probes.generator(shrunk.seed, probes.VARIANTS.index(variant), i)
         if floating:
@@ -205,8 +236,8 @@ def _data(problem: Problem, shrunk: Shrunk, variant: str, flips: set[int], *, na
             arrays.append(probes.integer_leaf(sample, shape, shrunk.sizes, rng))
         elif shape == np.shape(leaf):
             arrays.append(leaf)
-        else:
-            raise ValueError(f"{label} cannot be made smaller")
+        else:  # random keys
+            arrays.append(jnp.ravel(leaf)[rng.integers(leaf.size, size=shape)])
     return arrays
 
 

@@ -65,6 +65,11 @@ def shrunk_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
     small = {size: 2 + i % 3 for i, size in enumerate(reversed(sizes))}
     leader = _leader(shapes, sizes)
     tried = [(small | {leader: k}, _ROLES.get(k, Role.VALUE)) for k in range(1, SMALL + 1)]
+    others = [size for size in sizes if size != leader]
+    if len(others) > 1:  # sizes that coincide: a square matrix, and then every shape at once
+        tried.append((dict.fromkeys(others, 3) | {leader: 4}, Role.VALUE))
+    if others:
+        tried.append((dict.fromkeys(sizes, 3), Role.VALUE))
     for size in sizes:
         if size != leader:
             turns = small | {leader: 4, size: 1}, small | {leader: 3, size: 5}
@@ -121,6 +126,45 @@ def _elements(shape: tuple[int, ...], sizes: Sizes) -> int:
 # --- data -------------------------------------------------------------------------------------------------
 
 VARIANTS = ("like the arguments", "negated", "low variance", "large offset", "signs flipped")
+
+
+SCALES = (10.0, 100.0, 1e4, 1e8)
+OVERFLOW = 700.0  # beyond it exp is not finite: a right rule may not be either, where its primal is
+
+
+class Beyond(NamedTuple):
+    """A kind of data that the value alone is looked at on: large numbers of either sign, ties, zeros."""
+
+    name: str
+    scale: float = 0.0
+    only: int | None = None  # the one float argument that is large
+
+
+def beyond(count: int) -> list[Beyond]:
+    """These kinds for `count` float arguments: each up to 10 by itself, then all, further and further."""
+    alone = [Beyond(f"argument {j} up to ±10", SCALES[0], j) for j in range(count)]
+    together = [Beyond(f"up to ±{scale:g}", scale) for scale in SCALES[1 if count == 1 else 0 :]]
+    return [*alone, *together, Beyond("ties"), Beyond("zeros")]
+
+
+def beyond_leaf(kind: Beyond, values: np.ndarray, like: np.ndarray, *, signed: bool) -> np.ndarray:
+    """`values` with large ones, ties or zeros among them; `like` are those that ties are made of.
+
+    Every other number stays as it is: where all are large nothing may be left to see.
+    """
+    flat = np.array(values, np.float64).ravel()
+    some = np.arange(0, flat.size, 2)
+    if kind.name == "ties":
+        pool = like[: min(3, max(flat.size // 2, 1))]
+        flat = pool[np.arange(flat.size) % len(pool)]
+    elif kind.name == "zeros":
+        flat[some] = 0.0 if signed else flat[some]
+    else:
+        steps = np.linspace(0.95, 0.3, some.size) if some.size > 1 else np.array([0.95])
+        sign = -1.0 if kind.scale == SCALES[1] else 1.0
+        signs = np.where(np.arange(some.size) % 2, -sign, sign) if signed else np.ones(some.size)
+        flat[some] = kind.scale * steps * signs
+    return flat.reshape(values.shape)
 
 
 def is_positive(leaf: np.ndarray) -> bool:
@@ -201,15 +245,17 @@ def integer_leaf(
     """An integer or boolean argument: values that came, kept below the new size of what they may index.
 
     A label in [0, C) must stay a label: C may be any original size above every value, so the values are
-    kept below the new sizes of all of them.
+    kept below the new sizes of all of them.  Below 0 they count from the end, so that −1, which is "ignore"
+    to many, stays −1.
     """
     if given.size == 0:
         return np.zeros(shape, given.dtype)
-    values = rng.choice(given.ravel(), size=shape)
-    if given.dtype == np.bool_ or shape == () or np.min(given) < 0:
+    values = np.asarray(rng.choice(given.ravel(), size=shape))
+    above = [size for size in sizes if -size <= np.min(given) and np.max(given) < size]
+    if given.dtype == np.bool_ or not above:
         return values
-    above = [size for size in sizes if size > np.max(given)]
-    return values % max(min(sizes[size] for size in above), 1) if above else values
+    size = max(min(sizes[size] for size in above), 1)
+    return np.where(values < 0, -1 - (-1 - values) % size, values % size).astype(given.dtype)
 
 
 def low_scale(floats: Sequence[np.ndarray]) -> float:

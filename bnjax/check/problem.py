@@ -76,12 +76,13 @@ class Problem:
         return replaced(arrays, self.floats, floats)
 
     def cast(self, arrays: Sequence[Any], dtypes: Sequence[Any]) -> list[Any]:
-        """`arrays` with the floats among them in `dtypes` (one per array)."""
-        return self.put(arrays, [np.asarray(arrays[i]).astype(dtypes[i]) for i in self.floats])
+        """`arrays` in `dtypes`, one each; a random key has but its own."""
+        cast = zip(arrays, dtypes, strict=True)
+        return [np.asarray(a).astype(d) if isinstance(a, np.ndarray | np.generic) else a for a, d in cast]
 
     def widened(self, arrays: Sequence[Any]) -> list[Any]:
         """`arrays` with the floats among them in float64."""
-        return self.cast(arrays, [np.dtype(np.float64)] * len(arrays))
+        return self.put(arrays, [np.asarray(arrays[i]).astype(np.float64) for i in self.floats])
 
 
 def take_apart(op: Function, primal: Function, args: tuple[Any, ...]) -> Problem:

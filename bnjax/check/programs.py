@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr
+import numpy as np
+from jax.extend.core import ClosedJaxpr, JaxprEqn
+from jax.extend.core import primitives as jaxs
 
 from bnjax.check.problem import Function, Problem
-from bnjax.jaxprs import equations
+from bnjax.jaxprs import called, equations, walk
 
 
 class Outcome(NamedTuple):
@@ -87,6 +89,48 @@ def narrow_dtype(jaxpr: ClosedJaxpr) -> Any:
     avals: list[Any] = [out.aval for eqn in equations(jaxpr) for out in eqn.outvars]
     floating = (a.dtype for a in avals if hasattr(a, "dtype") and _floating(a))
     return next((d for d in floating if jnp.finfo(d).bits < 64), None)
+
+
+def strays(jaxpr: ClosedJaxpr, arrays: Sequence[Any]) -> bool:
+    """Whether something in the program is empty that its arguments are not, or an index lies outside.
+
+    JAX clamps an index that Python would refuse, and a window longer than its input fits nowhere: at sizes
+    where that happens the program is not what its author meant.
+    """
+    if any(np.size(a) == 0 for a in arrays):
+        return False
+    eqns = list(equations(jaxpr))
+    avals: list[Any] = [out.aval for eqn in eqns for out in eqn.outvars]
+    if any(0 in getattr(a, "shape", ()) for a in avals):
+        return True
+    return any(eqn.primitive in _INDEXED for eqn in eqns) and _out_of_range(jaxpr, arrays)
+
+
+_INDEXED = (jaxs.gather_p, jaxs.dynamic_slice_p)
+
+
+def _out_of_range(jaxpr: ClosedJaxpr, arrays: Sequence[Any]) -> bool:
+    """Whether an index outside a loop or a branch is, at these arrays."""
+    outside = []
+
+    def equation(eqn: JaxprEqn, operands: list[Any]) -> Sequence[Any]:
+        inner = called(eqn)
+        if inner is not None:
+            return walk(inner, operands, equation, jnp.asarray)
+        if eqn.primitive is jaxs.dynamic_slice_p:
+            starts, sizes, shape = np.array(operands[1:]), eqn.params["slice_sizes"], operands[0].shape
+            outside.append(np.any((starts < 0) | (starts > np.subtract(shape, sizes))))
+        elif eqn.primitive is jaxs.gather_p:
+            axes = list(eqn.params["dimension_numbers"].start_index_map)
+            room = np.subtract(operands[0].shape, eqn.params["slice_sizes"])[axes]
+            starts = np.asarray(operands[1])
+            outside.append(np.any((starts < 0) | (starts > room)))
+        functions, params = eqn.primitive.get_bind_params(eqn.params)
+        out = eqn.primitive.bind(*functions, *operands, **params)
+        return out if eqn.primitive.multiple_results else [out]
+
+    walk(jaxpr, list(map(jnp.asarray, arrays)), equation, jnp.asarray)
+    return bool(np.any(outside))
 
 
 def holds(jaxpr: ClosedJaxpr, names: frozenset[str] | set[str]) -> bool:

@@ -68,6 +68,19 @@ class Reference:
         balls = [*self.results, *self.cotangents]
         return [worst(got, ball, self.rounding, xp) for got, ball in zip(leaves, balls, strict=True)]
 
+    def coarse(self) -> "Reference":
+        """With the floor of every cotangent's row raised to that of the whole leaf.
+
+        Where s(1 − s) is all that is left of a derivative a right rule may round it to 0, while the
+        reference knows it to the last digit.
+        """
+
+        def raised(ball: Ball) -> Ball:
+            finite = abs(ball.value[np.isfinite(ball.value)])
+            return Ball(ball.value, radius(ball) + self.rounding.floor * np.max(finite, initial=0))
+
+        return replace(self, cotangents=list(map(raised, self.cotangents)))
+
     def about(self, outcome: Outcome) -> "Reference":
         """The same bounds, doubled, about what the op itself returned, right or wrong."""
         results = [self._about(*pair) for pair in zip(outcome.results, self.results, strict=True)]
@@ -157,7 +170,7 @@ def _moved(problem: Problem, arrays: Sequence[Any], sign: int, xp: Any) -> list[
 
     def moved(i: int) -> Any:
         hair = probes.generator(i).uniform(0.5, 1, np.shape(arrays[i])) * sign * 2.0**-40
-        scale = xp.max(abs(xp.where(xp.isfinite(arrays[i]), arrays[i], 0)), initial=2.0**-100)
-        return arrays[i] + hair * scale
+        size = abs(xp.where(xp.isfinite(arrays[i]), arrays[i], 0))
+        return arrays[i] + hair * xp.maximum(size, 2.0**-12 * xp.max(size, initial=2.0**-88))
 
     return problem.put(arrays, list(map(moved, problem.floats)))

@@ -29,6 +29,8 @@ STAGES = (
     "evidence",
 )
 
+# failures that speak of the check and not of the rule: no reference to hold it to, or nothing seen
+_UNDECIDED = ("oracle", "evidence")
 _LITERAL = 48  # elements up to which the reproducing line spells the arrays out
 
 
@@ -91,7 +93,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The outcome of `check_vjp`: true exactly when the rule is right as far as was seen."""
+    """The outcome of `check_vjp`: true exactly when the rule is right as far as was seen.
+
+    `verdict` is one of three: "ok"; "WRONG", where a failure shows the rule to be so; and "could not be
+    checked", where every failure is of the stages oracle or evidence: the primal cannot be run or
+    differentiated, its derivative has no bound, nothing was seen of an argument, or the check itself gave up.
+    """
 
     name: str
     stages: tuple[Stage, ...]
@@ -104,6 +111,14 @@ class CheckReport:
         """Whether nothing failed."""
         return not self.failures
 
+    @property
+    def verdict(self) -> str:
+        """ "ok", "WRONG" or "could not be checked"."""
+        if self.ok:
+            return "ok"
+        wrong = any(f.stage not in _UNDECIDED for f in self.failures)
+        return "WRONG" if wrong else "could not be checked"
+
     def __bool__(self) -> bool:
         return self.ok
 
@@ -113,8 +128,7 @@ class CheckReport:
         return min(self.failures, key=_unreadable, default=None)
 
     def __str__(self) -> str:
-        verdict = "ok" if self.ok else "WRONG"
-        lines = [f"check_vjp of {self.name}: {verdict} ({self.seconds:.2f} s)", ""]
+        lines = [f"check_vjp of {self.name}: {self.verdict} ({self.seconds:.2f} s)", ""]
         width = max(len(s.name) for s in self.stages) if self.stages else 0
         known = {s.name for s in self.stages}
         for stage in self.stages:
@@ -147,6 +161,7 @@ class CheckReport:
         return {
             "name": self.name,
             "ok": self.ok,
+            "verdict": self.verdict,
             "seconds": self.seconds,
             "stages": [
                 {"name": s.name, "comparisons": s.comparisons, "skipped": s.skipped} for s in self.stages
@@ -200,6 +215,11 @@ class Record:
         self.kinks += finding.kinks
         if finding.failure is not None:
             self._fail(finding.failure)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether a failure shows the rule to be wrong."""
+        return any(stage not in _UNDECIDED for stage, _ in self.failures)
 
     def _fail(self, failure: Failure) -> None:
         key = (failure.stage, failure.argument)
@@ -282,7 +302,10 @@ def _rows(stage: Stage, failures: Sequence[Failure], width: int) -> list[str]:
     if not failures:
         state = f"skipped: {stage.skipped}" if stage.skipped else f"ok, {stage.comparisons} compared"
         return [f"  {name}  {state}"]
-    return [f"  {name}  FAILED {f}" + (f" (and {f.count - 1} more)" if f.count > 1 else "") for f in failures]
+    state = "undecided:" if stage.name in _UNDECIDED else "FAILED"
+    return [
+        f"  {name}  {state} {f}" + (f" (and {f.count - 1} more)" if f.count > 1 else "") for f in failures
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,8 @@ run.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -36,11 +38,24 @@ def run(problem: Problem, asked: Iterable[Case | Finding], record: Record) -> li
         else:
             record.add(item)
     done = []
+    peers: dict[Case, Outcome | Exception] = {}
+
+    def peer(case: Case) -> Outcome | Exception | None:
+        """With those of the other cases of its program, as they come at once; of no use to a wrong rule."""
+        if record.wrong or not case.eased:
+            return None
+        if case not in peers:
+            program = case.program if case.program.run == "eager" else replace(case.program, run="compiled")
+            lane = {c: replace(c, program=program) for c in cases if c.program is case.program}
+            returned = outcomes(problem.primal, list(lane.values()))
+            peers.update({c: returned[twin] for c, twin in lane.items()})
+        return peers[case]
+
     for case, outcome in outcomes(problem.op, cases).items():
         if isinstance(outcome, Exception):
-            record.add(case.raised(problem, case, outcome))
+            record.add(case.raised(problem, case, outcome, partial(peer, case)))
             continue
-        for finding in case.judge(problem, case, outcome):
+        for finding in case.judge(problem, case, outcome, partial(peer, case)):
             record.add(finding)
         done.append((case, outcome))
     return done

@@ -11,7 +11,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from bnjax.check import probes
-from bnjax.check.cases import Case, Program
+from bnjax.check.cases import Case, Peer, Program
 from bnjax.check.enclosure import Rounding
 from bnjax.check.examination import Examination
 from bnjax.check.points import Point
@@ -47,9 +47,10 @@ def cases(exam: Examination) -> Iterator[Case | Finding]:
         ]
         program = Program(of, points[0].arguments, "compiled", in_float64 or problem.x64)
         judge = partial(narrow.judge, results=() if in_float64 else results)
+        eased = exam.narrow or not in_float64
         for point in points:
             expected = _Expected(weigh, point.widened(problem), rounding)
-            yield Case(stage, point, program, point.arguments, expected, judge, _raised)
+            yield Case(stage, point, program, point.arguments, expected, judge, _raised, eased)
 
 
 def _stages(problem: Problem) -> list[str]:
@@ -80,7 +81,10 @@ def _rounded(
     ]
 
 
-def _raised(problem: Problem, case: Case, error: Exception) -> Finding:
+def _raised(problem: Problem, case: Case, error: Exception, peer: Peer) -> Finding:
+    own = peer()
+    if isinstance(own, Exception):
+        return Finding(case.stage, skipped=f"the primal raises {says(own)}")
     kind = stage_of(error)
     stage = case.stage if kind == "raises" and case.stage != "value" else kind
     return Finding(failure=Failure(stage, "", case.point.where, message=f"the op raises {says(error)}"))

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnjax.check import compare, enclosure
-from bnjax.check.cases import Case, Program
+from bnjax.check.cases import Case, Peer, Program
 from bnjax.check.enclosure import Rounding
 from bnjax.check.examination import Examination
 from bnjax.check.points import Point, Setting
 from bnjax.check.probes import Role
 from bnjax.check.problem import Problem
-from bnjax.check.programs import Outcome, forward_program, vjp_program
+from bnjax.check.programs import Outcome, forward_program, trace, vjp_program
 from bnjax.check.report import Failure, Finding, says, stage_of
 
 
@@ -59,10 +59,14 @@ def _at(exam: Examination, stage: str, dtypes: list[Any], setting: Setting) -> I
         for point, arrays in zip(setting.points, setting.narrow, strict=True)
     ]
     program = Program(partial(vjp_program, problem=problem), points[0].arguments, "compiled", problem.x64)
+    with jax.enable_x64(problem.x64):  # the primal may depend on the dtype: an ε of its own, another mask
+        jaxpr = trace(vjp_program(problem.primal, problem), *points[0].arguments)
     rounding = working(problem, dtypes, results)
     for point in points:
-        expected = exam.reference(setting.jaxpr, point.widened(problem), rounding)
-        yield Case(stage, point, program, point.arguments, expected, partial(judge, results=results), _raised)
+        expected = exam.reference(jaxpr, point.widened(problem), rounding)
+        yield Case(
+            stage, point, program, point.arguments, expected, partial(judge, results=results), _raised, True
+        )
 
 
 def result_dtypes(problem: Problem, arrays: Sequence[Any]) -> list[Any]:
@@ -80,14 +84,22 @@ def _unit(dtype: Any) -> float:
     return float(jnp.finfo(dtype).eps)
 
 
-def judge(problem: Problem, case: Case, outcome: Outcome, *, results: Sequence[Any]) -> Iterator[Finding]:
+def judge(
+    problem: Problem, case: Case, outcome: Outcome, peer: Peer, *, results: Sequence[Any]
+) -> Iterator[Finding]:
     """Dtypes and numbers; `results` are the dtypes of the primal's."""
     yield from compare.dtypes(problem, case, outcome, results)
-    yield from compare.hold(problem, case, outcome)
+    yield from compare.hold(problem, case, outcome, peer)
 
 
-def _raised(problem: Problem, case: Case, error: Exception) -> Finding:
-    """A rule need not take every dtype, but what its forward pass takes its backward pass must."""
+def _raised(problem: Problem, case: Case, error: Exception, peer: Peer) -> Finding:
+    """A rule need not take every dtype, but what its forward pass takes its backward pass must.
+
+    What XLA does not run for the primal either counts against nobody.
+    """
+    own = peer()
+    if isinstance(own, Exception):
+        return Finding(case.stage, skipped=f"the primal raises {says(own)}")
     kind, arrays = stage_of(error), case.point.arrays
     if kind == "raises" and any(arrays[i].dtype != problem.dtypes[i] for i in problem.floats):
         try:

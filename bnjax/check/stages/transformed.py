@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bnjax.check import compare, probes
-from bnjax.check.cases import Case, Program, failing
+from bnjax.check.cases import Case, Peer, Program, failing
 from bnjax.check.examination import Examination
 from bnjax.check.points import Point
 from bnjax.check.problem import Function, Problem
@@ -32,8 +32,8 @@ def cases(exam: Examination, returned: Returned) -> Iterator[Case | Finding]:
         return
     points = [p for p in exam.main.points if p in returned]
     if points:
-        yield from _vmap(exam.problem, points, returned)
-        yield from _eager(exam.problem, points[:2], returned)
+        yield from _vmap(exam.problem, points, returned, exam.narrow)
+        yield from _eager(exam.problem, points[:2], returned, exam.narrow)
     for stage in STAGES[3:]:
         yield _second_order(exam, exam.main.points[0], stage)
 
@@ -41,7 +41,7 @@ def cases(exam: Examination, returned: Returned) -> Iterator[Case | Finding]:
 # --- vmap -------------------------------------------------------------------------------------------------
 
 
-def _vmap(problem: Problem, points: Sequence[Point], returned: Returned) -> Iterator[Case]:
+def _vmap(problem: Problem, points: Sequence[Point], returned: Returned, narrow: bool) -> Iterator[Case]:
     """Rule and all under vmap, over the points: at each, what comes back without vmap."""
 
     def of(fun: Function) -> Callable[..., Outcome]:
@@ -55,19 +55,15 @@ def _vmap(problem: Problem, points: Sequence[Point], returned: Returned) -> Iter
     program = Program(of, (arrays, cotangents, 0), "compiled")
     for k, point in enumerate(points):
         arguments = (arrays, cotangents, k)
-        expected = _own(point, returned)
-        yield Case("vmap", point, program, arguments, expected, compare.hold, failing("vmap", "under vmap "))
-
-
-def _own(point: Point, returned: Returned) -> Reference:
-    expected, outcome = returned[point]
-    return expected.about(outcome)
+        standard, outcome = returned[point]
+        expected, raised = standard.about(outcome), failing("vmap", "under vmap ")
+        yield Case("vmap", point, program, arguments, expected, compare.hold, raised, narrow, standard)
 
 
 # --- eager ------------------------------------------------------------------------------------------------
 
 
-def _eager(problem: Problem, points: Sequence[Point], returned: Returned) -> Iterator[Case]:
+def _eager(problem: Problem, points: Sequence[Point], returned: Returned, narrow: bool) -> Iterator[Case]:
     """Without jit the same as with it; and again, with another point's forward pass in between."""
     chosen = [i for i, name in enumerate(points[0].names) if name in _FEW]
     few = {p: p.rows(chosen) for p in points}
@@ -75,9 +71,14 @@ def _eager(problem: Problem, points: Sequence[Point], returned: Returned) -> Ite
     again = Program(partial(_both_first, problem=problem), (), "eager")
     every = [few[p].arguments for p in points]
     for k, point in enumerate(points):
-        expected, raised = _own(point, returned).rows(chosen), failing("jit", "without jit ")
-        yield Case("jit", few[point], once, few[point].arguments, expected, compare.hold, raised)
-        yield Case("determinism", few[point], again, (every, k), expected, compare.hold, raised)
+        standard, outcome = returned[point]
+        expected, standard = standard.about(outcome).rows(chosen), standard.rows(chosen)
+        runs = {"jit": (once, few[point].arguments), "determinism": (again, (every, k))}
+        for stage, (program, arguments) in runs.items():
+            raised = failing("jit", "without jit ")
+            yield Case(
+                stage, few[point], program, arguments, expected, compare.hold, raised, narrow, standard
+            )
 
 
 def _one_by_one(fun: Function, problem: Problem) -> Callable[..., Outcome]:
@@ -106,7 +107,10 @@ def _forward(fun: Function, problem: Problem, arrays: Sequence[Any]) -> Any:
 
 def _pulled(forward: Any, cotangents: Sequence[Any]) -> Outcome:
     (results, backward, others), count = forward, len(cotangents[0])
-    rows = [backward([jnp.asarray(c[i]) for c in cotangents])[0] for i in range(count)]
+    rows = [
+        backward([jnp.asarray(c[i], r.dtype) for c, r in zip(cotangents, results, strict=True)])[0]
+        for i in range(count)
+    ]
     pulled = [jnp.stack(column) for column in zip(*rows, strict=True)]
     return Outcome([r[None] for r in results], [o[None] for o in others], pulled)
 
@@ -127,12 +131,19 @@ def _second_order(exam: Examination, point: Point, stage: str) -> Case | Finding
     rest = jax.tree.leaves(arguments[1:])
     balls, _ = enclosed(problem, jaxpr, (point.arrays, rest), exam.working, kinks=exam.kinks)
 
-    def skipped(problem: Problem, case: Case, error: Exception) -> Finding:
+    def skipped(problem: Problem, case: Case, error: Exception, peer: Peer) -> Finding:
         return Finding(stage, skipped=f"the op's VJP cannot be differentiated: {says(error)}")
 
     expected = Reference([], [], balls, exam.working)
     return Case(
-        stage, replace(along, dtype=""), Program(of, arguments), arguments, expected, compare.hold, skipped
+        stage,
+        replace(along, dtype=""),
+        Program(of, arguments),
+        arguments,
+        expected,
+        compare.hold,
+        skipped,
+        exam.narrow,
     )
 
 

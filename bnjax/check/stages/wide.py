@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from bnjax.check import compare, enclosure, probes
-from bnjax.check.cases import Case, Program, failing
+from bnjax.check.cases import Case, Peer, Program, failing
 from bnjax.check.examination import Examination
 from bnjax.check.points import Setting
 from bnjax.check.problem import Problem
@@ -24,17 +24,16 @@ def cases(exam: Examination, settings: Sequence[Setting]) -> Iterator[Case | Fin
         for point in setting.points:
             expected = exam.reference(setting.jaxpr, point, exam.working)
             yield Finding(kinks=expected.kinks)
-            judge = partial(_judge, reference=expected)
-            yield Case("value", point, program, point.arguments, expected, judge, failing())
+            yield Case("value", point, program, point.arguments, expected, _judge, failing(), exam.narrow)
 
 
-def _judge(problem: Problem, case: Case, outcome: Outcome, *, reference: Reference) -> Iterator[Finding]:
+def _judge(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator[Finding]:
     yield from compare.dtypes(problem, case, outcome)
-    yield from compare.hold(problem, case, outcome)
-    yield from _linearity(problem, case, outcome, reference)
+    yield from compare.hold(problem, case, outcome, peer)
+    yield from _linearity(problem, case, outcome, peer)
 
 
-def _linearity(problem: Problem, case: Case, outcome: Outcome, reference: Reference) -> Iterator[Finding]:
+def _linearity(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator[Finding]:
     """Additive, homogeneous, and zero ↦ zero, each among the op's own cotangents."""
     at = {name: i for i, name in enumerate(case.point.names)}
     one, two, both, large, small, zero = (at[n] for n in probes.LINEAR)
@@ -44,18 +43,22 @@ def _linearity(problem: Problem, case: Case, outcome: Outcome, reference: Refere
         small: lambda g: -g[one] / probes.SCALE,
         zero: lambda g: 0 * g[zero],
     }
-    for label, array, ball in zip(problem.labels, outcome.cotangents, reference.cotangents, strict=True):
+    expected: Reference = case.expected
+    for j, (array, ball) in enumerate(zip(outcome.cotangents, expected.cotangents, strict=True)):
         if ball.value.size == 0:
             continue
         got = np.asarray(array, np.float64)
-        bound = enclosure.allowance(ball, reference.rounding)
+        bound = enclosure.allowance(ball, expected.rounding)
         for row, combine in combinations.items():
-            expected, allowed = combine(got), abs(combine(bound)) + bound[row] * (row != zero)
-            difference = np.where(np.isfinite(allowed + ball.value[row]), abs(got[row] - expected), 0)
+            wanted, allowed = combine(got), abs(combine(bound)) + bound[row] * (row != zero)
+            difference = np.where(np.isfinite(allowed + ball.value[row]), abs(got[row] - wanted), 0)
             ratio = np.where(difference > 0, difference / (allowed + 1e-300), 0)
+            if np.any(ratio > 1):
+                ratio = ratio / compare.leniency(case, peer, len(outcome.results) + j)
             failure = None
             if np.any(ratio > 1) or (row == zero and np.any(np.nan_to_num(got[row], nan=0) != 0)):
                 index = np.unravel_index(np.argmax(ratio), ratio.shape)
-                numbers = (got[(row, *index)], expected[index], allowed[index], np.max(ratio))
-                failure = compare.element(problem, case, ("linearity", label), (row, *index), numbers)
+                numbers = (got[(row, *index)], wanted[index], allowed[index], np.max(ratio))
+                leaf = ("linearity", problem.labels[j])
+                failure = compare.element(problem, case, leaf, (row, *index), numbers)
             yield Finding("linearity", 1, failure)

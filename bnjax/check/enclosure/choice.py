@@ -22,7 +22,8 @@ def _compare(machine: Machine, eqn: JaxprEqn, a: Ball, b: Ball) -> Ball:
     if not is_number(a.value):
         return Ball(value, machine.doubt(a) | machine.doubt(b))
     rounded = a.value if jnp.issubdtype(a.value.dtype, jnp.inexact) else 1.0 * a.value
-    undecided = abs(rounded - b.value) <= machine.radius(a) + machine.radius(b)
+    reach = machine.radius(a) + machine.radius(b)
+    undecided = (abs(rounded - b.value) <= reach) & (reach > 0)
     if eqn.primitive in _EQUALITIES:  # x == max(x) holds for one element whatever x's error
         undecided = undecided & (a.value != b.value)
     return Ball(value, undecided)

@@ -278,10 +278,10 @@ def same_when_compiled(name):
     with jax.enable_x64(True):
         balls = jax.jit(lambda a, b: [tuple(x) for x in enclosure.enclose(jaxpr, [a, b], at, jnp)])
         for ball, (value, radius) in zip(here, balls(A, B), strict=True):
-            finite = np.isfinite(ball.value)
+            value, finite = np.asarray(value), np.isfinite(ball.value)
             np.testing.assert_allclose(value[finite], ball.value[finite], rtol=1e-11, atol=1e-13)
             mine = np.zeros(ball.value.shape) if ball.radius is None else ball.radius
-            other = np.zeros_like(mine) if radius is None else radius
+            other = np.zeros_like(mine) if radius is None else np.asarray(radius)
             np.testing.assert_allclose(1.0 * other[finite], 1.0 * mine[finite], rtol=1e-3, atol=1e-13)
 
 

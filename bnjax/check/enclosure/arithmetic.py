@@ -93,7 +93,7 @@ def _function(weight: float, floor: float = 0) -> Rule:
             ]
             for corner in itertools.product(*reach):
                 moved = [b.value + s * b.radius if s else b.value for b, s in zip(balls, corner, strict=True)]
-                spread = machine.apart(machine.apply(eqn, *moved), value)
+                spread = machine.apart(machine.apply(eqn, *_alike(value, moved)), value)
                 radius = spread if radius is None else xp.maximum(radius, spread)
             around = 2 if any(len(r) == 4 for r in reach) else 1
             radius = around * machine.xp.asarray(radius)
@@ -104,6 +104,11 @@ def _function(weight: float, floor: float = 0) -> Rule:
         return machine.rounded(value, radius, weight)
 
     return of_numbers(rule)
+
+
+def _alike(value: Any, moved: Sequence[Any]) -> list[Any]:
+    """Operands of one dtype: those of integers that are moved are floats, so all are."""
+    return list(moved) if rounds(value) else [1.0 * m if is_number(m) else m for m in moved]
 
 
 def _wave(machine: Machine, eqn: JaxprEqn, *balls: Ball) -> Any:
@@ -139,12 +144,12 @@ def _steps(machine: Machine, eqn: JaxprEqn, value: Any, *balls: Ball) -> Ball:
     return Ball(value, monotone(machine, eqn, value, *balls))
 
 
-def monotone(machine: Machine, eqn: JaxprEqn, value: Any, *balls: Ball, exact_after: int = 9) -> Any:
-    """The radius of a result that grows with every argument; those after some are indices, and stay."""
-    if all(map(exact, balls[:exact_after])):
+def monotone(machine: Machine, eqn: JaxprEqn, value: Any, *balls: Ball) -> Any:
+    """The radius of a result that grows with every argument."""
+    if all(map(exact, balls)):
         return None
-    ends = [machine.ends(b) if i < exact_after else (b.value, b.value) for i, b in enumerate(balls)]
-    low, high = (machine.apply(eqn, *side) for side in zip(*ends, strict=True))
+    ends = [machine.ends(b) for b in balls]
+    low, high = (machine.apply(eqn, *_alike(value, side)) for side in zip(*ends, strict=True))
     return machine.xp.maximum(machine.apart(low, value), machine.apart(high, value))
 
 
@@ -175,7 +180,10 @@ def _bitcast(machine: Machine, eqn: JaxprEqn, a: Ball) -> Ball:
     bits = jnp.asarray(a.value).astype(declared.dtype)
     value = jax.lax.bitcast_convert_type(bits, eqn.params["new_dtype"])
     value = machine.xp.asarray(value).astype(widest(value.dtype))
-    return Ball(value, None if exact(a) else machine.xp.full(value.shape, np.inf))
+    if exact(a):
+        return Ball(value, None)
+    radius = machine.xp.where(machine.doubt(a).any(), np.inf, 0.0)
+    return Ball(value, machine.xp.broadcast_to(radius, value.shape))
 
 
 # --- sums and products ------------------------------------------------------------------------------------

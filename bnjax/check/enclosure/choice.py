@@ -22,7 +22,8 @@ def _compare(machine: Machine, eqn: JaxprEqn, a: Ball, b: Ball) -> Ball:
     if not is_number(a.value):
         return Ball(value, machine.doubt(a) | machine.doubt(b))
     rounded = a.value if jnp.issubdtype(a.value.dtype, jnp.inexact) else 1.0 * a.value
-    undecided = abs(rounded - b.value) <= machine.radius(a) + machine.radius(b)
+    reach = machine.radius(a) + machine.radius(b)
+    undecided = (abs(rounded - b.value) <= reach) & (reach > 0)
     if eqn.primitive in _EQUALITIES:  # x == max(x) holds for one element whatever x's error
         undecided = undecided & (a.value != b.value)
     return Ball(value, undecided)
@@ -65,12 +66,12 @@ def _reduce_logic(machine: Machine, eqn: JaxprEqn, a: Ball) -> Ball:
 def bits(machine: Machine, eqn: JaxprEqn, *balls: Ball) -> Any:
     """Integers from integers, keys from keys: exact, or nothing is known."""
     out = machine.apply(eqn, *(b.value for b in balls))
-    many = eqn.primitive.multiple_results
-    radius = None if all(map(exact, balls)) else np.inf
-    made = [
-        Ball(v, radius if radius is None else machine.xp.full(v.shape, radius))
-        for v in (out if many else [out])
-    ]
+    many, xp = eqn.primitive.multiple_results, machine.xp
+    made = [Ball(v, None) for v in (out if many else [out])]
+    if not all(map(exact, balls)):
+        unsure = xp.stack([machine.doubt(b).any() for b in balls]).any()
+        radii = [xp.where(unsure, np.inf, 0.0) if is_number(b.value) else unsure for b in made]
+        made = [Ball(b.value, xp.broadcast_to(r, b.value.shape)) for b, r in zip(made, radii, strict=True)]
     return made if many else made[0]
 
 
@@ -107,7 +108,8 @@ def _isolated(machine: Machine, low: Any, high: Any, axis: int) -> Any:
     before = xp.concatenate([-edge, before[tuple(cut)]], axis)
     cut[axis] = slice(1, None)
     after = xp.concatenate([after[tuple(cut)], edge], axis)
-    return (before < low) & (high < after)
+    points = ~(low < high).any(axis=axis, keepdims=True)  # equal numbers that are exact keep their order
+    return ((before < low) & (high < after)) | points
 
 
 def _anything(machine: Machine, ball: Ball, axis: int) -> Any:

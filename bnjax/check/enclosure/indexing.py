@@ -58,12 +58,10 @@ def _look_up(machine: Machine, eqn: JaxprEqn, *operands: Ball) -> Ball:
         return Ball(value, radius)
     reach: Any = True
     if is_number(value):
-        ends = [end for b in data for end in machine.ends(b) if b.value.size]
-        low, high = min(e.min() for e in ends), max(e.max() for e in ends)
-        if machine.xp is not np:
-            low = machine.xp.stack([e.min() for e in ends]).min()
-            high = machine.xp.stack([e.max() for e in ends]).max()
-        reach = machine.xp.maximum(high - value, value - low)
+        low, high = zip(*(machine.ends(b) for b in data if b.value.size), strict=True)
+        least = machine.xp.stack([end.min() for end in low]).min()
+        most = machine.xp.stack([end.max() for end in high]).max()
+        reach = machine.xp.maximum(most - value, value - least)
     return _doubtful(machine, indices, value, radius, reach)
 
 

@@ -12,7 +12,7 @@ from jax.extend.core import primitives as jaxs
 from bnjax.check.enclosure.float64 import widest
 from bnjax.check.enclosure.model import Ball, Machine, Rounding, exact, is_number, rounds
 from bnjax.check.enclosure.rules import rule, unknown
-from bnjax.check.enclosure.solving import FACTOR, PROBLEMS, reach
+from bnjax.check.enclosure.solving import FACTOR, PROBLEMS, directions, reach
 from bnjax.jaxprs import called, closed, equations, walk
 
 
@@ -240,7 +240,7 @@ def _linear_solve(machine: Machine, eqn: JaxprEqn, *balls: Ball) -> list[Ball]:
 
     def moved(balls: Sequence[Ball]) -> list[Any]:
         return [
-            b.value + rng.choice([-1.0, 1.0], b.value.shape) * reach(machine, b)
+            b.value + directions(rng, b.value.shape) * reach(machine, b)
             if rounds(b.value) and b.value.size
             else b.value
             for b in balls

@@ -9,7 +9,7 @@ from jax.extend.core import primitives as jaxs
 from bnjax.check.enclosure.arithmetic import Rule
 from bnjax.check.enclosure.model import Ball, Machine, is_number, rounds
 
-PROBLEMS = 4  # how many near problems, and as many opposite to them
+PROBLEMS = 8  # how many near problems
 _SUBSTITUTIONS = (jaxs.triangular_solve_p, jaxs.tridiagonal_solve_p)
 FACTOR = 4  # how far beyond the farthest of their results the ball reaches
 
@@ -24,16 +24,21 @@ def nearby(machine: Machine, eqn: JaxprEqn, *balls: Ball) -> Ball | list[Ball]:
     rng = np.random.default_rng(0)
     stacked: list[Any] = []
     for ball in balls:
-        moved = machine.xp.broadcast_to(ball.value, (2 * PROBLEMS + 1, *ball.value.shape))
+        shape = (PROBLEMS + 1, *ball.value.shape)
+        moved = machine.xp.broadcast_to(ball.value, shape)
         if rounds(ball.value) and ball.value.size:
-            signs = rng.choice([-1.0, 1.0], (PROBLEMS, *ball.value.shape))
-            signs = np.concatenate([0 * signs[:1], signs, -signs])
-            moved = moved + signs * reach(machine, ball, by_element=eqn.primitive in _SUBSTITUTIONS)
+            steps = directions(rng, shape) * np.r_[0, np.ones(PROBLEMS)].reshape(-1, *[1] * ball.value.ndim)
+            moved = moved + steps * reach(machine, ball, by_element=eqn.primitive in _SUBSTITUTIONS)
         stacked.append(moved)
     out = machine.apply(eqn, *stacked)
     many = eqn.primitive.multiple_results
     made = [_spread(machine, result) for result in (out if many else [out])]
     return made if many else made[0]
+
+
+def directions(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers of either sign and of no two sizes, so that no two perturbations cancel."""
+    return rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1, shape)
 
 
 def reach(machine: Machine, ball: Ball, *, by_element: bool = False) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from bnjax.check.points import Point
 from bnjax.check.problem import Function, Problem
-from bnjax.check.programs import Outcome
+from bnjax.check.programs import Outcome, Traced
 from bnjax.check.report import Failure, Finding, says, stage_of
 
 
@@ -19,12 +19,14 @@ class Program:
       like: arguments to trace it at.
       run: interpreted and compiled are the same program; eager is not traced as a whole.
       x64: whether JAX's 64-bit mode is on.
+      known: the op's, if it is traced already.
     """
 
     of: Callable[[Function], Callable[..., Outcome]]
     like: tuple[Any, ...]
     run: Literal["interpreted", "compiled", "eager"] = "interpreted"
     x64: bool = True
+    known: Traced | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,12 @@ def hold(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator
             message = "a result that is not floating point differs from the primal's"
             yield Finding(failure=Failure("primal value", "", where, message=message))
     leaves = [*outcome.results, *outcome.cotangents]
-    for number, (got, worst) in enumerate(zip(leaves, expected.weigh(outcome), strict=True)):
+    weighed = expected.weigh(outcome)
+    wider = expected.widened() if any(np.any(w.ratio > 1) for w in weighed) else None
+    if wider is not None:
+        yield Finding(kinks=wider.kinks)
+        weighed = wider.weigh(outcome)
+    for number, (got, worst) in enumerate(zip(leaves, weighed, strict=True)):
         if np.size(got) == 0:
             continue
         j = number - len(outcome.results)

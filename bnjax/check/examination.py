@@ -11,7 +11,7 @@ from bnjax.check import enclosure, points
 from bnjax.check.enclosure import Rounding
 from bnjax.check.points import Point, Setting
 from bnjax.check.probes import Role
-from bnjax.check.problem import Problem
+from bnjax.check.problem import Function, Problem
 from bnjax.check.programs import forward_program, holds, narrow_dtype, trace, vjp_program
 from bnjax.check.reference import KINKS, Reference, reference
 from bnjax.check.report import says
@@ -87,7 +87,7 @@ def examination(problem: Problem) -> Examination:
         raise Unexamined("oracle", "the primal has no floating-point result to differentiate")
     small, notes = points.small_settings(problem)
     given = points.given_setting(problem)
-    narrow = _narrow(problem, ([given] if given else small)[-1:])
+    narrow = _narrow(problem, [*small, *([given] if given else [])][-1:])
     if narrow:
         notes = [*notes, f"the {narrow} though its arguments are float64: held to float32 there"]
     return Examination(problem, small, given, holds(forward, KINKS), bool(narrow), notes)
@@ -95,12 +95,19 @@ def examination(problem: Problem) -> Examination:
 
 def _narrow(problem: Problem, settings: list[Setting]) -> str:
     """Which of op and primal computes in what, if it is narrower than float64 where all arguments are."""
-    arrays = settings[0].points[0].arrays if settings else problem.given
-    for name, fun in (("op", problem.op), ("primal", problem.primal)):
-        try:
-            dtype = narrow_dtype(trace(vjp_program(fun, problem), arrays, None))
-        except Exception:  # for the stages to find
-            continue
+    functions = {"op": problem.op, "primal": problem.primal}
+    jaxprs = {name: _ones(fun, problem) for name, fun in functions.items()} if not settings else {}
+    for setting in settings:
+        jaxprs = {"op": setting.op and setting.op.jaxpr, "primal": setting.jaxpr}
+    for name, jaxpr in jaxprs.items():
+        dtype = narrow_dtype(jaxpr) if jaxpr is not None else None
         if dtype is not None:
             return f"{name} computes in {dtype}"
     return ""
+
+
+def _ones(fun: Function, problem: Problem) -> ClosedJaxpr | None:
+    try:
+        return trace(vjp_program(fun, problem), problem.given, None)
+    except Exception:  # for the stages to find
+        return None

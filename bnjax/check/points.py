@@ -13,7 +13,7 @@ from jax.extend.core import ClosedJaxpr
 from bnjax.check import enclosure, probes
 from bnjax.check.probes import Shrunk
 from bnjax.check.problem import Problem
-from bnjax.check.programs import forward_program, strays, trace, vjp_program
+from bnjax.check.programs import Traced, forward_program, strays, trace, traced, vjp_program
 from bnjax.check.report import says
 
 SMALL = 4096  # elements of the arguments, and of the results, up to which the given ones are a small setting
@@ -70,6 +70,7 @@ class Setting:
       flips: the positive arguments that the primal takes the negatives of too.
       narrow: the arrays that narrower dtypes are tried on, one list a point.
       jaxpr, forward: `vjp_program` and `forward_program` of the primal.
+      op: `vjp_program` of the op, if it is traced.
     """
 
     label: str
@@ -79,6 +80,7 @@ class Setting:
     narrow: tuple[list[Any], ...]
     jaxpr: ClosedJaxpr
     forward: ClosedJaxpr
+    op: Traced | None = None
 
 
 def given_setting(problem: Problem) -> Setting | None:
@@ -88,7 +90,7 @@ def given_setting(problem: Problem) -> Setting | None:
         return None
     setting = _setting(problem, "the given arguments", None, {"as given": arrays}, (arrays,), frozenset())
     outputs = sum(c[0].size for c in setting.points[0].cotangents)
-    return setting if outputs <= SMALL else None
+    return _with_op(problem, setting) if outputs <= SMALL else None
 
 
 def small_settings(problem: Problem) -> tuple[list[Setting], list[str]]:
@@ -137,35 +139,58 @@ def _taken(problem: Problem, tried: Sequence[Shrunk]) -> tuple[list[Setting], li
     settings, refusals, flips = [], [], None
 
     @cache
-    def strays_already() -> bool:
-        return strays(trace(forward_program(problem.primal, problem), problem.given), problem.given)
+    def given() -> ClosedJaxpr:
+        return trace(forward_program(problem.primal, problem), problem.given)
 
     for shrunk in tried:
         try:
             flips = flippable(problem, shrunk) if flips is None else flips
             setting = resized_setting(problem, shrunk, flips)
-            if 1 in shrunk.sizes.values() and not _scales(problem, shrunk, setting):
+            if 1 in shrunk.sizes.values() and not _scales(shrunk, given().out_avals, setting):
                 raise ValueError("another shape, since a 1 broadcasts")
-            if strays(setting.forward, setting.points[0].arrays) and not strays_already():
+            if strays(setting.forward, setting.points[0].arrays) and not strays(given(), problem.given):
                 raise ValueError("a size that it does not mean: a window or an index lies outside")
         except Exception as error:
             refusals.append(f"the primal raises {says(error)}")
             continue
         try:
-            jax.eval_shape(forward_program(problem.op, problem), setting.points[0].arrays)
-            settings.append(setting)
+            settings.append(_with_op(problem, setting))
         except Exception as error:
             refusals.append(f"at {setting.label} the op raises {says(error)}")
     return settings, refusals
 
 
-def _scales(problem: Problem, shrunk: Shrunk, setting: Setting) -> bool:
+def _with_op(problem: Problem, setting: Setting) -> Setting:
+    """The setting with the op traced; raises where its forward pass does.
+
+    Where the backward pass alone raises it is for the stages to find, unless it is not made for these sizes:
+    it traces at those that came, and others than the batch's have changed.
+    """
+    try:
+        return replace(setting, op=traced(vjp_program(problem.op, problem), *setting.points[0].arguments))
+    except Exception:
+        if setting.shrunk is not None:
+            jax.eval_shape(forward_program(problem.op, problem), setting.points[0].arrays)
+        if setting.shrunk is not None and setting.shrunk.reshaped and _traces(problem):
+            raise
+        return setting
+
+
+def _traces(problem: Problem) -> bool:
+    """Whether the op's VJP can be traced at the arguments that came."""
+    try:
+        trace(vjp_program(problem.op, problem), problem.given, None)
+    except Exception:
+        return False
+    return True
+
+
+def _scales(shrunk: Shrunk, given: Sequence[Any], setting: Setting) -> bool:
     """Whether the primal's results have the shapes that came with the small sizes put in.
 
     Where they have not, a 1 has met an array that the function holds, and was broadcast.
     """
-    given = jax.eval_shape(forward_program(problem.primal, problem), problem.given)[0]
-    results = [c.shape[1:] for c in setting.points[0].cotangents]
+    results = [a.shape for a in setting.forward.out_avals]
     return [probes.resized(g.shape, shrunk.sizes) for g in given] == results
 
 

@@ -37,11 +37,15 @@ _ROLES = {1: Role.NARROW, 3: Role.MAIN}  # by the batch
 
 
 class Shrunk(NamedTuple):
-    """Sizes to try: a map from those that came; the seed of what is drawn there."""
+    """Sizes to try: a map from those that came; the seed of what is drawn there.
+
+    `reshaped` says that other sizes than the batch's have changed, which a rule may not be made for.
+    """
 
     sizes: Sizes
     seed: int
     role: Role = Role.VALUE
+    reshaped: bool = False
 
 
 def generator(*seed: int) -> np.random.Generator:
@@ -105,7 +109,11 @@ def _seeded(
 ) -> list[Shrunk]:
     """Those of few enough elements, each with its seed."""
     few = [(s, role) for s, role in tried if max(_elements(shape, s) for shape in shapes) <= MOST_ELEMENTS]
-    return [Shrunk(sizes, number, role) for number, (sizes, role) in enumerate(few, seed)]
+    leader = _leader(shapes, _sizes(shapes))
+    return [
+        Shrunk(sizes, number, role, any(s != k for s, k in sizes.items() if s != leader))
+        for number, (sizes, role) in enumerate(few, seed)
+    ]
 
 
 def resized(shape: tuple[int, ...], sizes: Sizes) -> tuple[int, ...]:
@@ -155,8 +163,7 @@ def beyond_leaf(kind: Beyond, values: np.ndarray, like: np.ndarray, *, signed: b
     flat = np.array(values, np.float64).ravel()
     some = np.arange(0, flat.size, 2)
     if kind.name == "ties":
-        pool = like[: min(3, max(flat.size // 2, 1))]
-        flat = pool[np.arange(flat.size) % len(pool)]
+        flat = generator(flat.size).choice(like[:2], size=flat.size)
     elif kind.name == "zeros":
         flat[some] = 0.0 if signed else flat[some]
     else:

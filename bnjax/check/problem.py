@@ -101,7 +101,8 @@ def name_of(function: Function) -> str:
 
 def _problem(op: Function, primal: Function, args: tuple[Any, ...], *, static_floats: bool) -> Problem:
     paths, treedef = jax.tree_util.tree_flatten_with_path(args)
-    names = parameter_names(primal, len(args))
+    both = zip(parameter_names(primal, len(args)), parameter_names(op, len(args)), strict=True)
+    names = [ours if name == f"x{k}" else name for k, (name, ours) in enumerate(both)]
     found = [
         (place, names[path[0].idx] + jax.tree_util.keystr(path[1:]), leaf)
         for place, (path, leaf) in enumerate(paths)

@@ -84,6 +84,19 @@ def trace(program: Callable[..., Any], *args: Any) -> ClosedJaxpr:
     return jax.make_jaxpr(program)(*args)
 
 
+class Traced(NamedTuple):
+    """A program's jaxpr, and the structure of what it returns."""
+
+    jaxpr: ClosedJaxpr
+    structure: Any
+
+
+def traced(program: Callable[..., Any], *args: Any) -> Traced:
+    """`trace`, with the structure."""
+    jaxpr, shape = jax.make_jaxpr(program, return_shape=True)(*args)
+    return Traced(jaxpr, jax.tree.structure(shape))
+
+
 def narrow_dtype(jaxpr: ClosedJaxpr) -> Any:
     """A floating dtype below float64 that the program computes in, if there is one."""
     avals: list[Any] = [out.aval for eqn in equations(jaxpr) for out in eqn.outvars]
@@ -125,8 +138,7 @@ def _out_of_range(jaxpr: ClosedJaxpr, arrays: Sequence[Any]) -> bool:
             room = np.subtract(operands[0].shape, eqn.params["slice_sizes"])[axes]
             starts = np.asarray(operands[1])
             outside.append(np.any((starts < 0) | (starts > room)))
-        functions, params = eqn.primitive.get_bind_params(eqn.params)
-        out = eqn.primitive.bind(*functions, *operands, **params)
+        out = eqn.primitive.bind(*operands, **eqn.params)
         return out if eqn.primitive.multiple_results else [out]
 
     walk(jaxpr, list(map(jnp.asarray, arrays)), equation, jnp.asarray)

@@ -1,6 +1,6 @@
 """What should come back: the primal's own VJP in float64, an enclosure beside each number."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -46,16 +46,31 @@ class Expected(Protocol):
     def weigh(self, outcome: Outcome) -> list[Worst]:
         """The worst of every leaf: of the results, then of the cotangents."""
 
+    def widened(self) -> "Expected | None":
+        """The same with kinks taken in; None where there are none."""
+
 
 @dataclass(frozen=True)
 class Reference:
-    """Balls, [row, *leaf], about what should come back, and the precision that is allowed for."""
+    """Balls, [row, *leaf], about what should come back, and the precision that is allowed for.
+
+    `wider` makes the balls that take in kinks, which takes as long again twice: only where they matter.
+    """
 
     results: Sequence[Ball]
     others: Sequence[Ball]
     cotangents: Sequence[Ball]
     rounding: Rounding
-    kinks: int = 0  # elements of the cotangents at which the primal has no derivative
+    kinks: int = 0  # elements at which the primal has no derivative
+    wider: Callable[[], "Reference"] | None = None
+
+    def widened(self) -> "Reference | None":
+        """The same with kinks taken in; None where there are none."""
+        return None if self.wider is None else self.wider()
+
+    def _changed(self, change: Callable[["Reference"], "Reference"]) -> "Reference":
+        wider = self.wider
+        return replace(change(self), wider=None if wider is None else lambda: change(wider()))
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -79,20 +94,32 @@ class Reference:
             finite = abs(ball.value[np.isfinite(ball.value)])
             return Ball(ball.value, radius(ball) + self.rounding.floor * np.max(finite, initial=0))
 
-        return replace(self, cotangents=list(map(raised, self.cotangents)))
+        return self._changed(lambda r: replace(r, cotangents=list(map(raised, r.cotangents))))
 
     def about(self, outcome: Outcome) -> "Reference":
         """The same bounds, doubled, about what the op itself returned, right or wrong."""
-        results = [self._about(*pair) for pair in zip(outcome.results, self.results, strict=True)]
-        cotangents = [self._about(*pair) for pair in zip(outcome.cotangents, self.cotangents, strict=True)]
-        return replace(self, results=results, cotangents=cotangents)
 
-    def _about(self, got: Any, ball: Ball) -> Ball:
-        return Ball(np.asarray(got, np.float64), 2 * enclosure.allowance(ball, self.rounding))
+        def own(got: Sequence[Any], balls: Sequence[Ball]) -> list[Ball]:
+            pairs = zip(got, balls, strict=True)
+            return [
+                Ball(np.asarray(g, np.float64), 2 * enclosure.allowance(b, self.rounding)) for g, b in pairs
+            ]
+
+        return self._changed(
+            lambda r: replace(
+                r,
+                results=own(outcome.results, r.results),
+                cotangents=own(outcome.cotangents, r.cotangents),
+            )
+        )
 
     def rows(self, chosen: Sequence[int]) -> "Reference":
         """A few of the cotangents' rows."""
-        return replace(self, cotangents=[Ball(b.value[chosen], radius(b)[chosen]) for b in self.cotangents])
+
+        def few(ball: Ball) -> Ball:
+            return Ball(ball.value[chosen], radius(ball)[chosen])
+
+        return self._changed(lambda r: replace(r, cotangents=list(map(few, r.cotangents))))
 
 
 def radius(ball: Ball) -> Any:
@@ -121,24 +148,38 @@ def reference(
     problem: Problem, jaxpr: ClosedJaxpr, arguments: tuple[Any, Any], rounding: Rounding, *, kinks: bool
 ) -> Reference:
     """`jaxpr`, a `vjp_program` of the primal, at (arrays, cotangents)."""
-    return split(problem, *enclosed(problem, jaxpr, arguments, rounding, kinks=kinks), rounding)
+    return of_program(problem, jaxpr, arguments, rounding, kinks=kinks, order=1)
 
 
-def split(problem: Problem, balls: Sequence[Ball], count_kinks: int, rounding: Rounding) -> Reference:
-    """The balls of a `vjp_program`'s leaves, told apart."""
-    last = len(balls) - len(problem.floats)
-    count = sum(jnp.issubdtype(b.value.dtype, jnp.floating) for b in balls[:last])
-    return Reference(balls[:count], balls[count:last], balls[last:], rounding, count_kinks)
-
-
-def enclosed(
+def of_program(
     problem: Problem,
     jaxpr: ClosedJaxpr,
-    arguments: tuple[Any, Sequence[Any]],
+    arguments: tuple[Any, Any],
     rounding: Rounding,
     *,
     kinks: bool,
-    xp: Any = np,
+    order: int,
+) -> Reference:
+    """The same of a `second_order_program`, which returns cotangents alone, where `order` is 2."""
+
+    def wider() -> Reference:
+        balls, count = widened(problem, jaxpr, arguments, rounding)
+        return replace(split(problem, balls, rounding, order), kinks=count)
+
+    balls = enclosure.enclose(jaxpr, [*arguments[0], *arguments[1]], rounding)
+    found = split(problem, balls, rounding, order)
+    return replace(found, wider=wider) if kinks else found
+
+
+def split(problem: Problem, balls: Sequence[Ball], rounding: Rounding, order: int = 1) -> Reference:
+    """The balls of a program's leaves, told apart."""
+    last = len(balls) - len(problem.floats) if order == 1 else 0
+    count = sum(jnp.issubdtype(b.value.dtype, jnp.floating) for b in balls[:last])
+    return Reference(balls[:count], balls[count:last], balls[last:], rounding)
+
+
+def widened(
+    problem: Problem, jaxpr: ClosedJaxpr, arguments: tuple[Any, Any], rounding: Rounding, xp: Any = np
 ) -> tuple[list[Ball], int]:
     """The enclosures of a program's results, wider at a kink, and how many elements lie at one.
 
@@ -146,27 +187,27 @@ def enclosed(
     derivative's convention at a kink is not the checker's to choose.
     """
     arrays, rest = arguments
-    balls = enclosure.enclose(jaxpr, [*arrays, *rest], rounding, xp)
-    if not kinks:
-        return balls, 0
-    sides = [
+    balls, one, other = (
         enclosure.enclose(jaxpr, [*_moved(problem, arrays, sign, xp), *rest], rounding, xp)
-        for sign in (1, -1)
-    ]
-    widened, count = [], 0
-    for ball, one, other in zip(balls, *sides, strict=True):
+        for sign in (0, 1, -1)
+    )
+    found, count = [], 0
+    for ball, *sides in zip(balls, one, other, strict=True):
         if jnp.issubdtype(ball.value.dtype, jnp.floating):
-            jump = 2 * xp.maximum(abs(one.value - other.value), abs(one.value - ball.value))
+            first, second = (s.value for s in sides)
+            jump = 2 * xp.maximum(abs(first - second), abs(first - ball.value))
             jump = xp.where(xp.isnan(jump), 0, jump)
             if xp is np:
                 count += int(np.sum(jump > _JUMP * np.max(abs(ball.value), initial=0)))
             ball = Ball(ball.value, jump if ball.radius is None else ball.radius + jump)
-        widened.append(ball)
-    return widened, count
+        found.append(ball)
+    return found, count
 
 
 def _moved(problem: Problem, arrays: Sequence[Any], sign: int, xp: Any) -> list[Any]:
     """The floats a hair to one side, all of them at once."""
+    if sign == 0:
+        return list(arrays)
 
     def moved(i: int) -> Any:
         hair = probes.generator(i).uniform(0.5, 1, np.shape(arrays[i])) * sign * 2.0**-40

@@ -31,6 +31,8 @@ STAGES = (
 
 # failures that speak of the check and not of the rule: no reference to hold it to, or nothing seen
 _UNDECIDED = ("oracle", "evidence")
+_MOST_SAID = 400  # characters of an exception's message
+_UNSPEAKABLE = 1e12  # times the bound: where that is about 0 the number says nothing
 _LITERAL = 48  # elements up to which the reproducing line spells the arrays out
 
 
@@ -76,9 +78,10 @@ class Failure:
         if self.message:
             return f"{self.message}{along}{place}"
         at = f"[{', '.join(map(str, self.index))}]" if self.index else ""
+        times = f" ({self.ratio:.3g} × the bound)" if self.ratio < _UNSPEAKABLE else ""
         return (
             f"{subject}{along}{place}: {at or 'value'} is {self.got:.9g}, expected {self.expected:.9g} "
-            f"± {self.bound:.2g} ({self.ratio:.3g} × the bound)"
+            f"± {self.bound:.2g}{times}"
         )
 
 
@@ -247,8 +250,10 @@ class Record:
 def says(error: BaseException) -> str:
     """An exception in one line."""
     lines = str(error).strip().splitlines()
-    text = lines[0] if lines else ""
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+    text = lines[0].strip() if lines else ""
+    if len(text) > _MOST_SAID:  # the end of JAX's messages says what was expected
+        text = f"{text[: _MOST_SAID // 2]} … {text[-_MOST_SAID // 2 :]}"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def stage_of(error: Exception) -> str:

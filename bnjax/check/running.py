@@ -7,7 +7,7 @@ run.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +17,11 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from bnjax.check import enclosure
 from bnjax.check.cases import Case, Program
 from bnjax.check.problem import Function, Problem
-from bnjax.check.programs import Outcome
+from bnjax.check.programs import Outcome, Traced, traced
 from bnjax.check.report import Finding, Record
 
 _COMPILED: dict[str, Any] = {}  # the lowered text, which is the whole program, to its executable
 _MOST_COMPILED = 256
-
-
-class _Traced(NamedTuple):
-    jaxpr: ClosedJaxpr
-    structure: Any  # of what it returns
 
 
 def run(problem: Problem, asked: Iterable[Case | Finding], record: Record) -> list[tuple[Case, Outcome]]:
@@ -45,7 +40,8 @@ def run(problem: Problem, asked: Iterable[Case | Finding], record: Record) -> li
         if record.wrong or not case.eased:
             return None
         if case not in peers:
-            program = case.program if case.program.run == "eager" else replace(case.program, run="compiled")
+            program = replace(case.program, known=None)
+            program = program if program.run == "eager" else replace(program, run="compiled")
             lane = {c: replace(c, program=program) for c in cases if c.program is case.program}
             returned = outcomes(problem.primal, list(lane.values()))
             peers.update({c: returned[twin] for c, twin in lane.items()})
@@ -66,16 +62,16 @@ def outcomes(fun: Function, cases: Sequence[Case]) -> dict[Case, Outcome | Excep
     lanes: dict[Program, list[Case]] = {}
     for case in cases:
         lanes.setdefault(case.program, []).append(case)
-    traced = {p: _attempt(p, _trace, fun, p) for p in lanes if p.run != "eager"}
+    traces = {p: p.known or _attempt(p, _trace, fun, p) for p in lanes if p.run != "eager"}
     found: dict[Case, Any] = {}
     for x64 in (True, False):
-        chosen = [p for p, t in traced.items() if (p.run, p.x64) == ("compiled", x64) and _is_right(t)]
+        chosen = [p for p, t in traces.items() if (p.run, p.x64) == ("compiled", x64) and _is_right(t)]
         with jax.enable_x64(x64):
-            found |= _together([traced[p] for p in chosen], [lanes[p] for p in chosen])
+            found |= _together([traces[p] for p in chosen], [lanes[p] for p in chosen])
     for program, lane in lanes.items():
         for case in lane:
             if case not in found:
-                found[case] = _attempt(program, _alone, fun, traced.get(program), case)
+                found[case] = _attempt(program, _alone, fun, traces.get(program), case)
     return {case: found[case] for case in cases}
 
 
@@ -98,12 +94,11 @@ def _attempt(program: Program, function: Callable[..., Any], *args: Any) -> Any:
         return error
 
 
-def _trace(fun: Function, program: Program) -> _Traced:
-    jaxpr, shape = jax.make_jaxpr(program.of(fun), return_shape=True)(*program.like)
-    return _Traced(jaxpr, jax.tree.structure(shape))
+def _trace(fun: Function, program: Program) -> Traced:
+    return traced(program.of(fun), *program.like)
 
 
-def _together(traced: Sequence[_Traced], lanes: Sequence[Sequence[Case]]) -> dict[Case, Outcome]:
+def _together(traced: Sequence[Traced], lanes: Sequence[Sequence[Case]]) -> dict[Case, Outcome]:
     """One executable of all programs, run as often as the longest lane is; nothing where that fails."""
     functions = [jaxpr_as_fun(t.jaxpr) for t in traced]
     execute: Any = None
@@ -146,7 +141,7 @@ def _interpreted(jaxpr: ClosedJaxpr, flat: Sequence[Any]) -> list[Any]:
 
 
 def _is_right(traced: Any) -> bool:
-    return isinstance(traced, _Traced)
+    return isinstance(traced, Traced)
 
 
 def _host(a: Any) -> Any:

@@ -1,27 +1,27 @@
 """In float64, past the ordinary data: numbers up to 1e8 of either sign, ties, zeros; the value alone."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bnjax.check import compare, probes
-from bnjax.check.cases import Case, Peer, Program, failing
+from bnjax.check.cases import Case, Peer, failing
 from bnjax.check.examination import Examination
 from bnjax.check.points import beyond
 from bnjax.check.problem import Problem
-from bnjax.check.programs import Outcome, vjp_program
+from bnjax.check.programs import Outcome
 from bnjax.check.reference import Reference
 from bnjax.check.report import Finding
+from bnjax.check.stages.wide import of_setting
 
 
 def cases(exam: Examination) -> Iterator[Case]:
     """The points beyond the setting of the most elements, each beside its ordinary numbers."""
     if exam.largest is None:
         return
-    of = partial(vjp_program, problem=exam.problem)
-    program = Program(of, exam.largest.points[0].arguments)
+    program = replace(of_setting(exam.problem, exam.largest), run="interpreted")
     for point, scale in beyond(exam.problem, exam.largest):
         expected = exam.reference(exam.largest.jaxpr, point, exam.working).coarse()
         judge = _judge_overflow if scale > probes.OVERFLOW else compare.hold

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from bnjax.check import enclosure
 from bnjax.check.cases import Case
 from bnjax.check.examination import Examination
 from bnjax.check.points import grown_settings
@@ -24,5 +25,16 @@ def missing(exam: Examination, record: Record) -> Iterator[Finding]:
         return
     for j, label in enumerate(exam.problem.labels):
         if j not in record.seen:
-            message = f"no evidence for {label}: its true cotangent is about zero along every probe"
-            yield Finding(failure=Failure("evidence", label, message=message))
+            yield Finding(failure=Failure("evidence", label, message=_nothing(exam, label)))
+
+
+def _nothing(exam: Examination, label: str) -> str:
+    """Why nothing was seen of an argument, and what to do."""
+    jaxpr = exam.settings[0].jaxpr if exam.settings else None
+    names = enclosure.without_bound(jaxpr) if jaxpr is not None else []
+    if names:
+        return f"no evidence for {label}: there is no bound on the rounding of {', '.join(names)}"
+    return (
+        f"no evidence for {label}: its true cotangent is about zero along every probe; if it is not meant to "
+        f"be differentiated, bind it: functools.partial(op, {label.partition('[')[0]}=…), and the primal too"
+    )

@@ -1,7 +1,7 @@
 """The given arrays where they are large: few cotangents, one at a time, weighed where they are computed."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from bnjax.check import probes
+from bnjax.check import enclosure, probes
 from bnjax.check.cases import Case, Peer, Program
 from bnjax.check.enclosure import Rounding
 from bnjax.check.examination import Examination
 from bnjax.check.points import Point
 from bnjax.check.problem import Problem
 from bnjax.check.programs import Outcome, forward_program, trace, vjp_program
-from bnjax.check.reference import Worst, enclosed, split
+from bnjax.check.reference import Worst, split, widened
 from bnjax.check.report import Failure, Finding, says, stage_of
 from bnjax.check.running import compiled
 from bnjax.check.stages import narrow
@@ -96,6 +96,12 @@ class _Weighing:
 
     exam: Examination
     jaxpr: ClosedJaxpr
+    kinks: bool = False
+
+    @cached_property
+    def wider(self) -> "_Weighing":
+        """The same with kinks taken in."""
+        return replace(self, kinks=True)
 
     def __call__(self, arguments: tuple[Any, Any], outcome: Outcome, rounding: Rounding) -> list[Worst]:
         if sum(map(np.size, jax.tree.leaves(arguments))) <= _NUMPY:
@@ -110,9 +116,12 @@ class _Weighing:
         return []
 
     def _weigh(self, arguments: Any, outcome: Any, rounding: Rounding, xp: Any) -> list[Worst]:
-        problem, kinks = self.exam.problem, self.exam.kinks
-        balls, count = enclosed(problem, self.jaxpr, arguments, rounding, kinks=kinks, xp=xp)
-        return split(problem, balls, count, rounding).weigh(outcome, xp)
+        problem = self.exam.problem
+        if self.kinks:
+            balls, _ = widened(problem, self.jaxpr, arguments, rounding, xp)
+        else:
+            balls = enclosure.enclose(self.jaxpr, [*arguments[0], *arguments[1]], rounding, xp)
+        return split(problem, balls, rounding).weigh(outcome, xp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +132,13 @@ class _Expected:
     point: Point  # in float64
     rounding: Rounding
     others: None = None  # not compared
+    kinks: int = 0  # not counted
+
+    def widened(self) -> "_Expected | None":
+        """The same with kinks taken in; None where there are none."""
+        if not self.weighing.exam.kinks or self.weighing.kinks:
+            return None
+        return replace(self, weighing=self.weighing.wider)
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:

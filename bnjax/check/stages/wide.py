@@ -18,13 +18,16 @@ from bnjax.check.report import Finding
 def cases(exam: Examination, settings: Sequence[Setting]) -> Iterator[Case | Finding]:
     """Every point of `settings`; where the arguments that came are looked at, as compiled."""
     for setting in settings:
-        run = "interpreted" if setting.shrunk else "compiled"
-        of = partial(vjp_program, problem=exam.problem)
-        program = Program(of, setting.points[0].arguments, run)  # type: ignore[arg-type]
+        program = of_setting(exam.problem, setting)
         for point in setting.points:
             expected = exam.reference(setting.jaxpr, point, exam.working)
-            yield Finding(kinks=expected.kinks)
             yield Case("value", point, program, point.arguments, expected, _judge, failing(), exam.narrow)
+
+
+def of_setting(problem: Problem, setting: Setting) -> Program:
+    """The program of the setting's points."""
+    of, like = partial(vjp_program, problem=problem), setting.points[0].arguments
+    return Program(of, like, "interpreted" if setting.shrunk else "compiled", known=setting.op)
 
 
 def _judge(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator[Finding]:

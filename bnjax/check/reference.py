@@ -83,18 +83,20 @@ class Reference:
         balls = [*self.results, *self.cotangents]
         return [worst(got, ball, self.rounding, xp) for got, ball in zip(leaves, balls, strict=True)]
 
-    def coarse(self) -> "Reference":
-        """With the floor of every cotangent's row raised to that of the whole leaf.
+    def beside(self, ordinary: "Reference") -> "Reference":
+        """With every row's floor raised to that of the same row at an ordinary point.
 
         Where s(1 − s) is all that is left of a derivative a right rule may round it to 0, while the
         reference knows it to the last digit.
         """
 
-        def raised(ball: Ball) -> Ball:
-            finite = abs(ball.value[np.isfinite(ball.value)])
-            return Ball(ball.value, radius(ball) + self.rounding.floor * np.max(finite, initial=0))
+        def raised(ball: Ball, other: Ball) -> Ball:
+            known = np.where(np.isfinite(other.value), abs(other.value), 0)
+            largest = np.max(known, axis=tuple(range(1, known.ndim)), keepdims=True, initial=0)
+            return Ball(ball.value, radius(ball) + self.rounding.floor * largest)
 
-        return self._changed(lambda r: replace(r, cotangents=list(map(raised, r.cotangents))))
+        others = ordinary.cotangents
+        return self._changed(lambda r: replace(r, cotangents=list(map(raised, r.cotangents, others))))
 
     def about(self, outcome: Outcome) -> "Reference":
         """The same bounds, doubled, about what the op itself returned, right or wrong."""

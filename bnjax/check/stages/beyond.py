@@ -22,8 +22,9 @@ def cases(exam: Examination) -> Iterator[Case]:
     if exam.largest is None:
         return
     program = replace(of_setting(exam.problem, exam.largest), run="interpreted")
+    ordinary = exam.reference(exam.largest.jaxpr, exam.largest.points[0], exam.working)
     for point, scale in beyond(exam.problem, exam.largest):
-        expected = exam.reference(exam.largest.jaxpr, point, exam.working).coarse()
+        expected = exam.reference(exam.largest.jaxpr, point, exam.working).beside(ordinary)
         judge = _judge_overflow if scale > probes.OVERFLOW else compare.hold
         yield Case("value", point, program, point.arguments, expected, judge, failing(), exam.narrow)
 

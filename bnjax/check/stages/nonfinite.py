@@ -23,7 +23,8 @@ def cases(exam: Examination, returned: Container[Point]) -> Iterator[Case | Find
 
     Required is that what depends on the poisoned number and is not finite in the primal is not finite in
     the op.  What stays the same whatever that number is, as behind a mask, may be finite: 0·NaN is NaN in
-    autodiff, and a rule that selects is not worse.  Cotangents are looked at for NaN alone: at infinity a
+    autodiff, and a rule that selects is not worse.  So may a cotangent that changes by jumps alone, as that
+    of a maximum.  Cotangents are looked at for NaN alone: at infinity a
     hand rule may well be finite where autodiff is not, which is what some are written for.
     """
     if exam.main is None:
@@ -58,12 +59,18 @@ def _reference(exam: Examination, point: Point) -> Reference:
 
 
 def _fixed(exam: Examination, point: Point, i: int) -> list[np.ndarray]:
-    """Of every result and cotangent, the elements that the array's first element has no part in."""
-    value = float(point.arrays[i].flat[0])
-    factors = (1.0, 2.5) if probes.is_positive(exam.problem.arrays[i].sample) else (1.0, 2.5, -1.5)
-    references = [_reference(exam, _with(point, i, f * value)) for f in factors]
-    leaves = zip(*([*r.results, *r.cotangents] for r in references), strict=True)
-    return [np.all([b.value == leaf[0].value for b in leaf], axis=0) for leaf in leaves]
+    """The elements that the array's first element has no part in: of the results far around it, of the
+    cotangents a little way."""
+    value, size = float(point.arrays[i].flat[0]), float(np.max(abs(point.arrays[i])))
+    far = [2.5 * value + size, -1.5 * value - size]
+    if probes.is_positive(exam.problem.arrays[i].sample):
+        far = far[:1]
+    here, near, *others = (_reference(exam, _with(point, i, v)) for v in (value, value + 1e-3 * size, *far))
+    results = [
+        np.all([b.value == leaf[0].value for b in leaf], axis=0)
+        for leaf in zip(here.results, *(r.results for r in others), strict=True)
+    ]
+    return results + [a.value == b.value for a, b in zip(here.cotangents, near.cotangents, strict=True)]
 
 
 def _judge(

@@ -19,8 +19,11 @@ def cases(exam: Examination, settings: Sequence[Setting]) -> Iterator[Case | Fin
     """Every point of `settings`; where the arguments that came are looked at, as compiled."""
     for setting in settings:
         program = of_setting(exam.problem, setting)
+        ordinary = None
         for point in setting.points:
             expected = exam.reference(setting.jaxpr, point, exam.working)
+            ordinary = ordinary or expected
+            expected = expected if ordinary is expected else expected.beside(ordinary)
             yield Case("value", point, program, point.arguments, expected, _judge, failing(), exam.narrow)
 
 

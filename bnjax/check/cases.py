@@ -38,7 +38,7 @@ class Case:
     program: Program
     arguments: tuple[Any, ...]
     expected: Any  # an `Expected`
-    judge: Callable[[Problem, "Case", Outcome, "Peer"], Iterator[Finding]]
+    judge: "Judge"
     raised: Callable[[Problem, "Case", Exception, "Peer"], Finding]
     eased: bool = False  # whether it is narrower than float64, and so is held to no more than autodiff does
     standard: Any = None  # the `Expected` of the primal in the op's place, where it is another one
@@ -46,6 +46,7 @@ class Case:
 
 # what autodiff of the primal returns in the op's place, in the same dtypes; None where it is not asked
 Peer = Callable[[], Outcome | Exception | None]
+Judge = Callable[[Problem, Case, Outcome, Peer], Iterator[Finding]]
 
 
 def failing(stage: str = "", how: str = "") -> Callable[[Problem, Case, Exception, Peer], Finding]:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from bnjax.check import probes
-from bnjax.check.cases import Case, Peer
+from bnjax.check.cases import Case, Judge, Peer
+from bnjax.check.points import Point
 from bnjax.check.problem import Problem
 from bnjax.check.programs import Outcome
 from bnjax.check.reference import Worst
@@ -44,6 +45,34 @@ def hold(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator
         if np.any(worst.ratio > 1):
             failure = _difference(problem, case, (stage, label), got, eased(worst, case, peer, number))
         yield Finding(stage, len(worst.ratio), failure, seen=seen)
+
+
+def holding(problem: Problem, point: Point, *, exponential: bool) -> Judge:
+    """`hold`, or where numbers are so large that exp is not finite, what of it speaks of finite numbers."""
+    floats = [np.asarray(point.arrays[i]) for i in problem.floats]
+    far = any(np.any(abs(a) > probes.OVERFLOW) for a in floats)
+    return _hold_finite if exponential and far else hold
+
+
+def _hold_finite(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator[Finding]:
+    """Where exp overflows a right rule may, though its primal does not: what is not finite is left out."""
+    results, lost = _finite(outcome.results, case.expected.results)
+    cotangents, more = _finite(outcome.cotangents, case.expected.cotangents)
+    if lost or more:
+        yield Finding(note=f"the op overflows where the primal does not: {case.point.where}")
+    yield from hold(problem, case, Outcome(results, outcome.others, cotangents), peer)
+
+
+def _finite(got: Sequence[Any], balls: Sequence[Any]) -> tuple[list[Any], bool]:
+    """`got` with the balls' centres where it is not finite, and whether it is so where they are."""
+    found, lost = [], False
+    for array, ball in zip(got, balls, strict=False):
+        known = np.isfinite(array)
+        if array.shape == ball.value.shape:
+            lost = lost or bool(np.any(~known & np.isfinite(ball.value)))
+            array = np.where(known, array, ball.value)
+        found.append(array)
+    return found, lost
 
 
 def eased(worst: Worst, case: Case, peer: Peer, number: int) -> Worst:

@@ -25,6 +25,7 @@ class Examination:
       small: the small settings; `given` is the one of the arguments that came, where they are few.
       kinks: whether the primal compares, rounds or picks floats, so that it may have no derivative somewhere.
       narrow: whether the op or the primal computes in less than float64 where all arguments are float64.
+      exponential: whether the op or the primal takes exponentials, which overflow.
       notes: what should be known.
     """
 
@@ -33,6 +34,7 @@ class Examination:
     given: Setting | None
     kinks: bool
     narrow: bool
+    exponential: bool
     notes: list[str]
 
     @property
@@ -67,6 +69,9 @@ class Examination:
         return reference(self.problem, jaxpr, point.arguments, rounding, kinks=self.kinks)
 
 
+_EXPONENTIALS = frozenset({"exp", "exp2", "expm1", "sinh", "cosh", "pow"})
+
+
 class Unexamined(Exception):
     """What keeps a check from being made: the stage and the message of its failure."""
 
@@ -90,7 +95,13 @@ def examination(problem: Problem) -> Examination:
     narrow = _narrow(problem, [*small, *([given] if given else [])][-1:])
     if narrow:
         notes = [*notes, f"the {narrow} though its arguments are float64: held to float32 there"]
-    return Examination(problem, small, given, holds(forward, KINKS), bool(narrow), notes)
+    programs = [
+        forward,
+        *(s.op.jaxpr for s in small[-1:] if s.op),
+        *([given.op.jaxpr] if given and given.op else []),
+    ]
+    exponential = any(holds(program, _EXPONENTIALS) for program in programs)
+    return Examination(problem, small, given, holds(forward, KINKS), bool(narrow), exponential, notes)
 
 
 def _narrow(problem: Problem, settings: list[Setting]) -> str:

@@ -107,8 +107,8 @@ def small_settings(problem: Problem) -> tuple[list[Setting], list[str]]:
     return settings, []
 
 
-def beyond(problem: Problem, setting: Setting) -> list[tuple[Point, float]]:
-    """Points past the ordinary ones of `setting`, and how large the numbers are there."""
+def beyond(problem: Problem, setting: Setting) -> list[Point]:
+    """Points past the ordinary ones of `setting`."""
     first, found = setting.points[0], []
     floats = [first.arrays[i] for i in problem.floats]
     signed = [i in setting.flips or not probes.is_positive(problem.arrays[i].sample) for i in problem.floats]
@@ -122,7 +122,7 @@ def beyond(problem: Problem, setting: Setting) -> list[tuple[Point, float]]:
                 like = pool if either and pool is not None else values.ravel()
                 moved[j] = probes.beyond_leaf(kind, values, like, signed=either)
         arrays = problem.put(first.arrays, moved)
-        found.append((replace(first, where=f"{setting.label}, {kind.name}", arrays=arrays), kind.scale))
+        found.append(replace(first, where=f"{setting.label}, {kind.name}", arrays=arrays))
     return found
 
 

@@ -137,7 +137,9 @@ VARIANTS = ("like the arguments", "negated", "low variance", "large offset", "si
 
 
 SCALES = (10.0, 100.0, 1e4, 1e8)
-OVERFLOW = 700.0  # beyond it exp is not finite: a right rule may not be either, where its primal is
+OVERFLOW = (
+    150.0  # exp is not finite beyond 709, nor is the fourth power of it: a right rule may not be either
+)
 
 
 class Beyond(NamedTuple):

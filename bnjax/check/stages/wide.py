@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from bnjax.check import compare, enclosure, probes
-from bnjax.check.cases import Case, Peer, Program, failing
+from bnjax.check.cases import Case, Judge, Peer, Program, failing
 from bnjax.check.examination import Examination
 from bnjax.check.points import Setting
 from bnjax.check.problem import Problem
@@ -24,7 +24,9 @@ def cases(exam: Examination, settings: Sequence[Setting]) -> Iterator[Case | Fin
             expected = exam.reference(setting.jaxpr, point, exam.working)
             ordinary = ordinary or expected
             expected = expected if ordinary is expected else expected.beside(ordinary)
-            yield Case("value", point, program, point.arguments, expected, _judge, failing(), exam.narrow)
+            hold = compare.holding(exam.problem, point, exponential=exam.exponential)
+            judge = partial(_judge, hold=hold)
+            yield Case("value", point, program, point.arguments, expected, judge, failing(), exam.narrow)
 
 
 def of_setting(problem: Problem, setting: Setting) -> Program:
@@ -33,9 +35,9 @@ def of_setting(problem: Problem, setting: Setting) -> Program:
     return Program(of, like, "interpreted" if setting.shrunk else "compiled", known=setting.op)
 
 
-def _judge(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator[Finding]:
+def _judge(problem: Problem, case: Case, outcome: Outcome, peer: Peer, *, hold: Judge) -> Iterator[Finding]:
     yield from compare.dtypes(problem, case, outcome)
-    yield from compare.hold(problem, case, outcome, peer)
+    yield from hold(problem, case, outcome, peer)
     yield from _linearity(problem, case, outcome, peer)
 
 

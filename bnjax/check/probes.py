@@ -137,9 +137,7 @@ VARIANTS = ("like the arguments", "negated", "low variance", "large offset", "si
 
 
 SCALES = (10.0, 100.0, 1e4, 1e8)
-OVERFLOW = (
-    150.0  # exp is not finite beyond 709, nor is the fourth power of it: a right rule may not be either
-)
+OVERFLOW = 150.0  # exp overflows at 709 and its fourth power here: a right rule may, too
 
 
 class Beyond(NamedTuple):

@@ -68,7 +68,9 @@ def walk(
 
 def equations(jaxpr: ClosedJaxpr | Jaxpr) -> Iterator[JaxprEqn]:
     """Every equation of `jaxpr`, and of the programs inside it: calls, branches, loops."""
-    for eqn in closed(jaxpr).jaxpr.eqns:
+    for eqn in (
+        jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
+    ).eqns:  # open ones may hold constants
         yield eqn
         for inner in jaxprs_in_params(eqn.params):
             yield from equations(inner)

@@ -1,12 +1,12 @@
 """The enclosure: its primitives and its values are JAX's, and its radii hold what rounding does."""
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bnjax.check import enclosure
-from bnjax.check.enclosure.numpy_primitives import NUMPY
 
 A = np.random.default_rng(0).uniform(0.3, 0.9, (3, 4))
 B = np.random.default_rng(1).uniform(0.3, 0.9, (3, 4))
@@ -64,10 +64,6 @@ PROGRAMS = {
     "softmax": lambda a, b: jax.vjp(lambda x: jax.nn.log_softmax(x), a)[1](b)[0],
     "convolution": lambda a, b: jnp.convolve(a[0], b[0]),
 }
-
-
-def test_every_primitive_of_numpys_has_a_case():
-    assert set(NUMPY) <= set(PROGRAMS)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -150,3 +146,81 @@ def test_the_float64_bound_does_not_grow_with_the_array():
             relative.append(float(ball.radius) / n)
     assert relative[0] == pytest.approx(relative[1], rel=1e-6)
     assert relative[0] < 1e-9
+
+
+def at_one_point(program, *args, dtype=np.float32):
+    with jax.enable_x64(True):
+        jaxpr = jax.make_jaxpr(program)(*args)
+        return jaxpr, enclosure.enclose(jaxpr, list(args), enclosure.rounding(dtype))
+
+
+NEAR = np.array([0.3, 0.1 * 3, 0.1])  # 3·NEAR's first two are each other's within a roundoff
+
+
+@pytest.mark.parametrize(
+    ("program", "reach"),
+    [
+        (lambda x: jnp.array([5.0, -2.0, 40.0])[jnp.argmax(3 * x)], 40.0),
+        (lambda x: jax.nn.one_hot(jnp.argmax(3 * x), 3), 1.0),
+        (lambda x: jnp.zeros(3).at[jnp.argmax(3 * x)].add(7.0), 7.0),
+        (lambda x: jax.lax.dynamic_slice(jnp.array([5.0, -2.0, 40.0]), (jnp.argmax(3 * x),), (1,)), 35.0),
+        (lambda x: jax.lax.sort((3 * x, jnp.array([1.0, 5.0, 2.0])), dimension=0, num_keys=1)[1], 3.0),
+        (lambda x: jnp.array([1.0, 5.0, 2.0])[jax.lax.top_k(3 * x, 1)[1]], 4.0),
+        (lambda x: jax.lax.cond(3 * x[0] > 3 * x[1], lambda: 1.0, lambda: -1.0), 2.0),
+        (lambda x: jnp.floor(3 * x[0] - 3 * x[1]), 1.0),
+        (lambda x: jnp.sum(3 * x > 3 * x[0]).astype(float), 1.0),
+    ],
+)
+def test_a_decision_in_doubt_reaches_every_outcome(program, reach):
+    (ball,) = at_one_point(program, NEAR)[1]
+    assert np.max(ball.radius) >= reach
+    assert np.all(np.isfinite(ball.radius))
+
+
+def test_a_loop_that_may_stop_at_either_of_two_steps_has_no_bound():
+    program = lambda x: jax.lax.while_loop(lambda c: 3 * c < 3 * x[1], lambda c: c + x[0], 0.0)  # noqa: E731
+    (ball,) = at_one_point(program, NEAR)[1]
+    assert np.isinf(ball.radius)
+
+
+def test_a_loop_of_lanes_changes_only_those_that_go_on():
+    program = jax.vmap(lambda x: jax.lax.while_loop(lambda c: c < 40, lambda c: c * 1.5, x))
+    x = np.array([1.0, 30.0, 50.0])
+    (ball,) = at_one_point(program, x)[1]
+    np.testing.assert_allclose(ball.value, program(x), rtol=1e-5)
+    assert np.all(ball.radius < 1e-3)
+
+
+def test_the_larger_of_two_that_are_apart_keeps_its_own_radius():
+    (ball,) = at_one_point(lambda x: jnp.maximum(-x * 1.1, 0.0), np.array([0.5, 2.0]))[1]
+    np.testing.assert_array_equal(ball.radius, 0)
+
+
+def test_a_primitive_without_a_rule_is_named():
+    key = jax.random.key(0)
+    jaxpr, (ball,) = at_one_point(lambda x: jax.lax.reduce(2 * x, 0.0, lambda a, b: a - b, (0,)), NEAR)
+    assert enclosure.without_bound(jaxpr) == ["reduce"]
+    assert np.isinf(ball.radius)
+    jaxpr, _ = at_one_point(lambda x: jnp.sin(jax.random.gamma(key, x)), NEAR)
+    assert enclosure.without_bound(jaxpr) == ["random_gamma"]
+    jaxpr, _ = at_one_point(lambda x: jax.nn.softmax(x @ x.T) + jax.random.uniform(key), NEAR[None])
+    assert enclosure.without_bound(jaxpr) == []
+
+
+def test_another_primitive_of_the_same_name_is_another_one():
+    other = jax.extend.core.Primitive("neg")
+    other.def_impl(lambda x: x)
+    other.def_abstract_eval(lambda x: x)
+    jaxpr, (ball,) = at_one_point(lambda x: other.bind(2 * x), NEAR)
+    assert enclosure.without_bound(jaxpr) == ["neg"]
+    np.testing.assert_array_equal(ball.value, 2 * NEAR)
+    assert np.all(np.isinf(ball.radius))
+
+
+def test_a_matrix_near_a_singular_one_has_a_wide_ball():
+    near = np.array([[1.0, 1.0], [1.0, 1.0 + 1e-7]])
+    for program in (jnp.linalg.inv, jnp.linalg.cholesky, lambda a: jnp.linalg.solve(a, a[0])):
+        (ball,) = at_one_point(program, near)[1]
+        assert np.max(ball.radius) > 1e-4 * np.max(abs(ball.value))
+        (ball,) = at_one_point(program, np.eye(2) + 0.1)[1]
+        assert np.max(ball.radius) < 1e-4

@@ -35,6 +35,25 @@ class Mutant:
     positive: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Case:
+    """A rule, right or wrong, that every checker is tried on.
+
+    Attributes:
+      name: unique; the function, a slash, and what the rule is like.
+      op: the rule.
+      primal: the function in plain JAX.
+      arguments: (n, seed) ↦ example arguments for a batch of n, float32.
+      everywhere: of a wrong one, that it is wrong at almost every point in float64.
+    """
+
+    name: str
+    op: Callable[..., Any]
+    primal: Callable[..., Any]
+    arguments: Callable[[int, int], tuple[Any, ...]]
+    everywhere: bool = False
+
+
 Cotangent = Callable[[Any, Any], Any]  # (the view of the arguments, dy) ↦ the cotangent of one argument
 
 

@@ -76,7 +76,7 @@ CROSS_ENTROPY = Topic(
 
 
 def _smoothed(labels, like):
-    return 0.9 * _one_hot(labels, like) + 0.1 / K
+    return 0.9 * _one_hot(labels, like) + 0.1 / like.shape[1]
 
 
 def _label_smoothing(logits, labels):
@@ -90,8 +90,8 @@ SMOOTHING = Topic(
     right={"p − target": lambda x, t, y, dy: ((_p(x) - _smoothed(t, x)) * dy[:, None], None)},
     wrong={
         "the hard target": lambda x, t, y, dy: ((_p(x) - _one_hot(t, x)) * dy[:, None], None),
-        "1/(K − 1)": lambda x, t, y, dy: (
-            (_p(x) - (0.9 * _one_hot(t, x) + 0.1 / (K - 1))) * dy[:, None], None),
+        "1/(K + 1)": lambda x, t, y, dy: (
+            (_p(x) - (0.9 * _one_hot(t, x) + 0.1 / (x.shape[1] + 1))) * dy[:, None], None),
         "the uniform part": lambda x, t, y, dy: ((_p(x) - 0.9 * _one_hot(t, x)) * dy[:, None], None),
     },
 )  # fmt: skip

@@ -76,6 +76,7 @@ PROGRAMS = {
         a, jnp.array([[3, 1], [0, 0], [2, 3]]), b[:, :2]
     ),
     "scatter windows": lambda a, b: jax.lax.dynamic_update_slice(a, b[:2, :2], (1, 3)),
+    "lu": lambda a, b: jax.lax.linalg.lu(jnp.stack([a @ b.T, b @ a.T - 1])) + jax.lax.linalg.lu(a),
     "triangular solves": lambda a, b: [
         jax.lax.linalg.triangular_solve(
             (a @ b.T + 3 * jnp.eye(3)),

@@ -66,6 +66,23 @@ def _dot(params: Any, a: Any, b: Any) -> Any:
     return (left @ right).reshape(*batch, *rows, *columns)
 
 
+def _lu(params: Any, a: Any) -> list[Any]:
+    """LAPACK's factors, pivots and permutation, a matrix at a time."""
+    from scipy.linalg import get_lapack_funcs  # type: ignore[import-untyped]  # slow to import
+
+    rows, columns = a.shape[-2:]
+    (factorize,) = get_lapack_funcs(("getrf",), (a,))
+    factors = np.empty(a.shape, a.dtype)
+    pivots = np.empty((*a.shape[:-2], min(rows, columns)), np.int32)
+    order = np.empty((*a.shape[:-2], rows), np.int32)
+    for at in np.ndindex(*a.shape[:-2]):
+        factors[at], pivots[at], _ = factorize(a[at])
+        order[at] = np.arange(rows)
+        for i, pivot in enumerate(pivots[at]):
+            order[at][[i, pivot]] = order[at][[pivot, i]]
+    return [factors, pivots, order]
+
+
 def _triangular_solve(params: Any, a: Any, b: Any) -> Any:
     """Substitution, a row at a time for all matrices of a batch."""
     lower, turned = params["lower"], not params["left_side"]
@@ -167,6 +184,7 @@ NUMPY: dict[Primitive, Callable[..., Any]] = {
     jaxs.select_n_p: _selected,
     jaxs.dot_general_p: _dot,
     jaxs.iota_p: _iota,
+    jaxs.lu_p: _lu,
     jaxs.triangular_solve_p: _triangular_solve,
     jaxs.gather_p: numpy_indexing.gather,
     jaxs.scatter_p: numpy_indexing.scatter(None),

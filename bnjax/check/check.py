@@ -7,14 +7,19 @@ in float64, float32 and bfloat16.  Nothing here knows what is being differentiat
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax
 import numpy as np
 
-from bnjax.check.programs import problem
-from bnjax.check.report import CheckReport, Failure, Record, says
-from bnjax.check.stages import wide
+from bnjax.check.cases import Case
+from bnjax.check.examination import Unexamined, examination
+from bnjax.check.problem import Problem, name_of, take_apart
+from bnjax.check.programs import Outcome
+from bnjax.check.report import CheckReport, Failure, Finding, Record, says
+from bnjax.check.running import run
+from bnjax.check.stages import beyond, evidence, large, narrow, nonfinite, transformed, wide, witness
 
 
 def check_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) -> CheckReport:
@@ -24,7 +29,9 @@ def check_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) ->
 
         |VJP_op(dy)_a − VJP_primal(dy)_a| ≤ bound        element by element
 
-    with VJP_primal by autodiff in float64 and the bound that of `bnjax.check.enclosure`.
+    with VJP_primal by autodiff in float64 and the bound that of `bnjax.check.enclosure`.  Where what is
+    computed is narrower than float64 and the bound is exceeded, the rule may be off by as many bounds as
+    autodiff of the primal is in that dtype, times 4 (`compare.STEPS`): no worse than autodiff is not wrong.
 
     Args:
       op: the function whose rule is in question, typically a `jax.custom_vjp`.
@@ -34,23 +41,52 @@ def check_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) ->
         arguments with `functools.partial` or a lambda.
 
     Returns:
-      A `CheckReport`: `.ok`, `.failures`, and a table as its `str`.  It is not ok either where some
-      argument's cotangent was zero wherever it was looked at: nothing was seen, and the report says so.
-      Whatever `op` raises is in the report; nothing escapes.
+      A `CheckReport`: `.ok`, `.verdict`, `.failures`, and a table as its `str`.  The verdict is "ok",
+      "WRONG", or "could not be checked": also where some argument's cotangent was zero wherever it was
+      looked at, for then nothing was seen of it.  Whatever `op` raises is in the report; nothing escapes.
     """
     start = time.perf_counter()
-    record = Record(getattr(op, "__name__", None) or type(op).__name__)
+    record = Record(name_of(op))
     with np.errstate(all="ignore"):
         try:
-            subject = problem(op, primal, args)
+            problem = take_apart(op, primal, args)
+            with jax.enable_x64(True):
+                _examine(problem, record)
+        except Unexamined as reason:
+            record.add(Finding(failure=Failure(reason.stage, message=str(reason))))
         except Exception as error:
-            record.fail(Failure("oracle", message=f"the arguments cannot be read: {says(error)}"))
-        else:
-            try:
-                wide.examine(subject, record)
-            except Exception as error:  # no stage let it through on purpose: the check itself gave up
-                record.fail(Failure("oracle", message=f"the check could not be made: {says(error)}"))
+            record.add(_gave_up(error))
     return record.report(time.perf_counter() - start)
+
+
+def _examine(problem: Problem, record: Record) -> None:
+    """Every stage: each says what it wants looked at, `run` looks and records."""
+    exam = examination(problem)
+    for note in exam.notes:
+        record.add(Finding(note=note))
+
+    def look(cases: Iterable[Case | Finding]) -> list[tuple[Case, Outcome]]:
+        try:
+            return run(problem, cases, record)
+        except Exception as error:  # the others are made all the same
+            record.add(_gave_up(error))
+            return []
+
+    seen = look(wide.cases(exam, exam.settings))
+    returned = {case.point: (case.expected, outcome) for case, outcome in seen}
+    look(beyond.cases(exam))
+    look(transformed.cases(exam, returned))
+    look(nonfinite.cases(exam, returned))
+    look(witness.cases(exam))
+    look(narrow.cases(exam))
+    look(large.cases(exam))
+    look(evidence.grown(exam, record))
+    look(evidence.missing(exam, record))
+
+
+def _gave_up(error: Exception) -> Finding:
+    """No stage let this exception through on purpose: it is the check's own, and says nothing of the rule."""
+    return Finding(failure=Failure("oracle", message=f"the check could not be made: {says(error)}"))
 
 
 def assert_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) -> None:

@@ -1,309 +1,284 @@
-"""A setting: one choice of small sizes, the data a rule is run on there, and what it should return."""
+"""Where a rule is looked at: small shapes, several kinds of data on each, and the arguments that came."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
 from bnjax.check import enclosure, probes
-from bnjax.check.compare import Context
-from bnjax.check.enclosure import Ball, Rounding
-from bnjax.check.programs import Problem, forward_program, primitives, trace, vjp_program
-from bnjax.check.report import Record, says
+from bnjax.check.probes import Shrunk
+from bnjax.check.problem import Problem
+from bnjax.check.programs import Traced, forward_program, strays, trace, traced, vjp_program
+from bnjax.check.report import says
 
-GIVEN = "as given"
-_JUMP = 2.0**-20  # of the largest element: what no smooth program changes by within a hair
-_GIVEN_KEY = 99
-_NULL_DIRECTIONS = 512  # results up to which null directions are found
-_FEWER_KEY = 20
-MAIN_KEYS = (2, _FEWER_KEY + 2)  # a batch of 3
-NARROW_KEYS = (0, 2, _FEWER_KEY, _FEWER_KEY + 2)  # batches of 1 and 3
 SMALL = 4096  # elements of the arguments, and of the results, up to which the given ones are a small setting
-_KINKS = {
-    *("max", "min", "abs", "sign", "floor", "ceil", "round", "clamp", "gt", "lt", "ge", "le", "eq", "ne"),
-    *("reduce_max", "reduce_min", "argmax", "argmin", "sort", "top_k", "cummax", "cummin"),
-    *("reduce_window_max", "reduce_window_min", "select_and_scatter_add", "select_and_gather_add"),
-}
+_NULL_DIRECTIONS = 512  # results up to which null directions are found
 
 
-@dataclass
-class Setting:
-    """Arguments of one shape, several sets of them, and the primal's VJP as a program."""
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Arrays, and the cotangents that are pulled back there.
 
-    label: str
-    key: int
-    wide: dict[str, list[Any]]  # variant ↦ arrays, for float64
-    narrow: dict[str, list[Any]]  # variant ↦ arrays, for narrower dtypes
-    jaxpr: Any
-    outputs: dict[str, list[np.ndarray]]  # variant ↦ floating results, to make cotangents from
-    probes: dict[str, dict[str, np.ndarray]]  # variant ↦ name ↦ cotangent
-    references: dict[str, "Reference"] = field(default_factory=dict)
-    # variant ↦ what the op returned: results, cotangents
-    returned: dict[str, tuple[list[Any], list[Any]]] = field(default_factory=dict)
+    Attributes:
+      where: what a report calls it.
+      arrays: the arrays of the arguments.
+      cotangents: [row, *result] for each floating result.
+      names: of the rows.
+      dtype: what the floats were cast to, as a report says it.
+    """
+
+    where: str
+    arrays: list[Any]
+    cotangents: list[np.ndarray]
+    names: Sequence[str]
+    dtype: str = "float64"
 
     @property
-    def is_given(self) -> bool:
-        """Whether these are the arguments that came."""
-        return GIVEN in self.wide
+    def arguments(self) -> tuple[list[Any], list[np.ndarray]]:
+        """Of a `vjp_program`."""
+        return self.arrays, self.cotangents
 
-    def variant(self, number: int) -> str:
-        """The variant of that number; the last one again where there are fewer."""
-        return list(self.wide)[min(number, len(self.wide) - 1)]
+    @property
+    def one(self) -> "Point":
+        """Along the random cotangent alone."""
+        return self.rows([list(self.names).index("random")])
 
-    def arguments(self, number: int) -> tuple[list[Any], list[np.ndarray]]:
-        """The arrays and the cotangents of a variant."""
-        variant = self.variant(number)
-        return self.wide[variant], self.cotangents(variant)
+    def widened(self, problem: Problem) -> "Point":
+        """In float64."""
+        cotangents = [c.astype(np.float64) for c in self.cotangents]
+        return Point(self.where, problem.widened(self.arrays), cotangents, self.names, self.dtype)
 
-    def context(self, variant: str, stage: str) -> Context:
-        """Of a comparison in float64."""
-        where = self.label if self.is_given else f"{self.label}, {variant}"
-        return Context(
-            stage,
-            where,
-            list(self.probes[variant]),
-            "float64",
-            *self.arguments(list(self.wide).index(variant)),
-        )
-
-    def cotangents(self, variant: str) -> list[np.ndarray]:
-        """The variant's cotangents, a [probe, *result] array for each result."""
-        return probes.split(np.stack(list(self.probes[variant].values())), self.outputs[variant])
+    def rows(self, chosen: Sequence[int]) -> "Point":
+        """With a few of the cotangents."""
+        few = [c[chosen] for c in self.cotangents]
+        return Point(self.where, self.arrays, few, [self.names[i] for i in chosen], self.dtype)
 
 
-@dataclass
-class Reference:
-    """The primal's results and the cotangents of its float arguments, [probe, *leaf], enclosed."""
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Arguments of one shape, several sets of them, and the primal's VJP traced for these.
 
-    results: list[Ball]
-    others: list[Ball]
-    cotangents: list[Ball]
-    kinks: int  # elements of the cotangents at which the primal has no derivative
-
-
-def reference(
-    jaxpr: Any,
-    arrays: Sequence[Any],
-    cotangents: Any,
-    subject: Problem,
-    rounding: Rounding,
-    kinks: bool,
-    xp: Any = np,
-) -> Reference:
-    """`jaxpr`, a `vjp_program` of the primal, at `arrays` along `cotangents`."""
-    balls, count_kinks = enclose_smooth(jaxpr, arrays, cotangents, subject, rounding, kinks, xp)
-    last = len(balls) - len(subject.floats)
-    count = sum(jnp.issubdtype(b.value.dtype, jnp.floating) for b in balls[:last])
-    return Reference(balls[:count], balls[count:last], balls[last:], count_kinks)
-
-
-def enclose_smooth(
-    jaxpr: Any,
-    arrays: Sequence[Any],
-    rest: Any,
-    subject: Problem,
-    rounding: Rounding,
-    kinks: bool,
-    xp: Any = np,
-) -> tuple[list[Ball], int]:
-    """The enclosures of a program's results, wider at a kink, and how many elements lie at one.
-
-    Where the values a hair to either side differ, either of the two, and what is between, is right: a
-    derivative's convention at a kink is not the checker's to choose.
+    Attributes:
+      label: its shapes in words.
+      shrunk: the sizes it came from; None for the arguments that came.
+      points: in float64, one a kind of data.
+      flips: the positive arguments that the primal takes the negatives of too.
+      narrow: the arrays that narrower dtypes are tried on, one list a point.
+      jaxpr, forward: `vjp_program` and `forward_program` of the primal.
+      op: `vjp_program` of the op, if it is traced.
     """
-    rest = list(rest)
-    balls = enclosure.enclose(jaxpr, [*arrays, *rest], rounding, xp)
-    if not kinks:
-        return balls, 0
-    sides = [
-        enclosure.enclose(jaxpr, [*_moved(arrays, subject, sign, xp), *rest], rounding, xp)
-        for sign in (1, -1)
-    ]
-    widened, count = [], 0
-    for ball, one, other in zip(balls, *sides, strict=True):
-        if jnp.issubdtype(ball.value.dtype, jnp.floating):
-            jump = 2 * xp.maximum(abs(one.value - other.value), abs(one.value - ball.value))
-            jump = xp.where(xp.isnan(jump), 0, jump)
-            radius = jump if ball.radius is None else ball.radius + jump
-            if xp is np:
-                count += int(np.sum(jump > _JUMP * np.max(abs(ball.value), initial=0)))
-            ball = Ball(ball.value, radius)
-        widened.append(ball)
-    return widened, count
+
+    label: str
+    shrunk: Shrunk | None
+    points: tuple[Point, ...]
+    flips: frozenset[int]
+    narrow: tuple[list[Any], ...]
+    jaxpr: ClosedJaxpr
+    forward: ClosedJaxpr
+    op: Traced | None = None
 
 
-def _moved(arrays: Sequence[Any], subject: Problem, sign: int, xp: Any) -> list[Any]:
-    moved = list(arrays)
-    for i in subject.floats:
-        hair = probes.generator(i).uniform(0.5, 1, np.shape(arrays[i])) * sign * 2.0**-40
-        scale = xp.max(abs(xp.where(xp.isfinite(arrays[i]), arrays[i], 0)), initial=2.0**-100)
-        moved[i] = arrays[i] + hair * scale
-    return moved
+def given_setting(problem: Problem) -> Setting | None:
+    """The arguments that came, if they are small enough to be examined as small settings are."""
+    arrays = problem.given
+    if sum(np.size(a) for a in arrays) > SMALL:
+        return None
+    setting = _setting(problem, "the given arguments", None, {"as given": arrays}, (arrays,), frozenset())
+    outputs = sum(c[0].size for c in setting.points[0].cotangents)
+    return _with_op(problem, setting) if outputs <= SMALL else None
 
 
-def small_settings(subject: Problem, record: Record) -> list[Setting]:
-    """The small settings that the primal and the op's forward pass take: a rule may be the narrower."""
-    shapes = [np.shape(a) for a in subject.given]
-    tried = dict(enumerate(probes.shrunk_sizes(shapes)))
-    settings, refusals = _taken(subject, tried)
+def small_settings(problem: Problem) -> tuple[list[Setting], list[str]]:
+    """The small settings that the primal and the op's forward pass take, and why others are left out."""
+    shapes = [np.shape(a) for a in problem.given]
+    tried = probes.shrunk_sizes(shapes)
+    settings, refusals = _taken(problem, tried)
     if len(refusals) * 2 > len(tried):
-        fewer = dict(enumerate(probes.fewer_sizes(shapes), _FEWER_KEY))
-        more, refused = _taken(subject, fewer)
-        settings, refusals, tried = settings + more, refusals + refused, tried | fewer
+        fewer = probes.fewer_sizes(shapes)
+        more, refused = _taken(problem, fewer)
+        settings, refusals, tried = settings + more, refusals + refused, tried + fewer
     if refusals:
-        record.note(f"{len(refusals)} of {len(tried)} small shapes left out: {refusals[0]}")
-    return settings
+        return settings, [f"{len(refusals)} of {len(tried)} small shapes left out: {refusals[0]}"]
+    return settings, []
 
 
-def _taken(subject: Problem, tried: dict[int, probes.Sizes]) -> tuple[list[Setting], list[str]]:
-    settings, refusals, flips = [], [], None
-    for key, sizes in tried.items():
+def beyond(problem: Problem, setting: Setting) -> list[tuple[Point, float]]:
+    """Points past the ordinary ones of `setting`, and how large the numbers are there."""
+    first, found = setting.points[0], []
+    floats = [first.arrays[i] for i in problem.floats]
+    signed = [i in setting.flips or not probes.is_positive(problem.arrays[i].sample) for i in problem.floats]
+    main = max(map(np.ndim, floats))
+    pool = next((a.ravel() for a, either in zip(floats, signed, strict=True) if either and a.size), None)
+    for kind in probes.beyond(len(floats)):
+        moved = list(floats)
+        for j, (values, either) in enumerate(zip(floats, signed, strict=True)):
+            parameter = not either and np.ndim(values) < main  # an ε: it stays of its magnitude
+            if values.size and not parameter and kind.only in (None, j):
+                like = pool if either and pool is not None else values.ravel()
+                moved[j] = probes.beyond_leaf(kind, values, like, signed=either)
+        arrays = problem.put(first.arrays, moved)
+        found.append((replace(first, where=f"{setting.label}, {kind.name}", arrays=arrays), kind.scale))
+    return found
+
+
+def grown_settings(problem: Problem) -> Iterator[Setting]:
+    """Settings in which every 1 has grown, as far as the primal takes them: a 1 may be one for a reason."""
+    for shrunk in probes.grown_sizes([np.shape(a) for a in problem.given]):
         try:
-            flips = flippable(subject, sizes) if flips is None else flips
-            setting = resized_setting(subject, sizes, key, flips)
-            if 1 in sizes.values() and not _scales(subject, sizes, setting):
+            yield resized_setting(problem, shrunk, flippable(problem, shrunk))
+        except Exception:
+            continue
+
+
+def _taken(problem: Problem, tried: Sequence[Shrunk]) -> tuple[list[Setting], list[str]]:
+    settings, refusals, flips = [], [], None
+
+    @cache
+    def given() -> ClosedJaxpr:
+        return trace(forward_program(problem.primal, problem), problem.given)
+
+    for shrunk in tried:
+        try:
+            flips = flippable(problem, shrunk) if flips is None else flips
+            setting = resized_setting(problem, shrunk, flips)
+            if 1 in shrunk.sizes.values() and not _scales(shrunk, given().out_avals, setting):
                 raise ValueError("another shape, since a 1 broadcasts")
+            if strays(setting.forward, setting.points[0].arrays) and not strays(given(), problem.given):
+                raise ValueError("a size that it does not mean: a window or an index lies outside")
         except Exception as error:
             refusals.append(f"the primal raises {says(error)}")
             continue
         try:
-            jax.eval_shape(forward_program(subject.op, subject), setting.arguments(0)[0])
-            settings.append(setting)
+            settings.append(_with_op(problem, setting))
         except Exception as error:
             refusals.append(f"at {setting.label} the op raises {says(error)}")
     return settings, refusals
 
 
-def _scales(subject: Problem, sizes: probes.Sizes, setting: Setting) -> bool:
-    """Whether the primal's results have the shapes that came with `sizes` put in.
+def _with_op(problem: Problem, setting: Setting) -> Setting:
+    """The setting with the op traced; raises where its forward pass does.
+
+    Where the backward pass alone raises it is for the stages to find, unless it is not made for these sizes:
+    it traces at those that came, and others than the batch's have changed.
+    """
+    try:
+        return replace(setting, op=traced(vjp_program(problem.op, problem), *setting.points[0].arguments))
+    except Exception:
+        if setting.shrunk is not None:
+            jax.eval_shape(forward_program(problem.op, problem), setting.points[0].arrays)
+        if setting.shrunk is not None and setting.shrunk.reshaped and _traces(problem):
+            raise
+        return setting
+
+
+def _traces(problem: Problem) -> bool:
+    """Whether the op's VJP can be traced at the arguments that came."""
+    try:
+        trace(vjp_program(problem.op, problem), problem.given, None)
+    except Exception:
+        return False
+    return True
+
+
+def _scales(shrunk: Shrunk, given: Sequence[Any], setting: Setting) -> bool:
+    """Whether the primal's results have the shapes that came with the small sizes put in.
 
     Where they have not, a 1 has met an array that the function holds, and was broadcast.
     """
-    given = jax.eval_shape(forward_program(subject.primal, subject), subject.given)[0]
-    results = next(iter(setting.outputs.values()))
-    return [probes.resized(g.shape, sizes) for g in given] == [r.shape for r in results]
+    results = [a.shape for a in setting.forward.out_avals]
+    return [probes.resized(g.shape, shrunk.sizes) for g in given] == results
 
 
-def resized_setting(subject: Problem, sizes: probes.Sizes, key: int, flips: set[int]) -> Setting:
-    """The setting of `sizes`, on every kind of data; `flips` are the arguments that may change sign."""
-    wide = {v: _data(subject, sizes, v, key, flips, narrow=False) for v in probes.VARIANTS}
-    narrow = {v: _data(subject, sizes, v, key, flips, narrow=True) for v in probes.VARIANTS}
-    shapes = dict.fromkeys("×".join(map(str, np.shape(a))) or "scalar" for a in wide[probes.VARIANTS[0]])
-    setting = Setting(f"shapes {', '.join(shapes)}", key, wide, narrow, None, {}, {})
-    return _with_reference(subject, setting)
+def resized_setting(problem: Problem, shrunk: Shrunk, flips: set[int]) -> Setting:
+    """The setting of `shrunk`, on every kind of data; `flips` are the arguments that may change sign."""
+    wide = {v: _data(problem, shrunk, v, flips, narrow=False) for v in probes.VARIANTS}
+    narrow = tuple(_data(problem, shrunk, v, flips, narrow=True) for v in probes.VARIANTS)
+    shapes = dict.fromkeys("×".join(map(str, np.shape(a))) or "scalar" for a in narrow[0])
+    return _setting(problem, f"shapes {', '.join(shapes)}", shrunk, wide, narrow, frozenset(flips))
 
 
-def _with_reference(subject: Problem, setting: Setting) -> Setting:
-    """`setting` with its cotangents, and the primal's VJP along all of them traced."""
-    forward = trace(forward_program(subject.primal, subject), next(iter(setting.wide.values())))
-    exact = enclosure.rounding(np.float64)
-    for variant, arrays in setting.wide.items():
-        balls = enclosure.enclose(forward, arrays, exact)
+def _setting(
+    problem: Problem,
+    label: str,
+    shrunk: Shrunk | None,
+    wide: dict[str, list[Any]],
+    narrow: tuple[list[Any], ...],
+    flips: frozenset[int],
+) -> Setting:
+    """The setting of these arrays, with their cotangents, and the primal's VJP along all of them traced."""
+    forward = trace(forward_program(problem.primal, problem), next(iter(wide.values())))
+    points = []
+    for number, (data, arrays) in enumerate(wide.items()):
+        balls = enclosure.enclose(forward, arrays, enclosure.rounding(np.float64))
         results = [np.asarray(b.value) for b in balls if jnp.issubdtype(b.value.dtype, jnp.floating)]
         if not results:
             raise ValueError("no floating-point result to differentiate")
-        floats = [np.asarray(arrays[i]) for i in subject.floats]
-        rng = probes.generator(
-            setting.key, probes.VARIANTS.index(variant) if variant in probes.VARIANTS else 9
-        )
-        setting.outputs[variant] = results
-        setting.probes[variant] = probes.cotangents(results, floats, rng)
+        rng = probes.generator(shrunk.seed, number) if shrunk else probes.generator(probes.GIVEN_SEED, 9)
+        named = probes.cotangents(results, [np.asarray(arrays[i]) for i in problem.floats], rng)
+        where = f"{label}, {data}" if shrunk else label
+        points.append(Point(where, arrays, probes.rows(named, results), list(named)))
+    program = vjp_program(problem.primal, problem)
     if probes.FULL_JACOBIAN < sum(y.size for y in results) <= _NULL_DIRECTIONS:
-        _add_null_directions(subject, setting)
-    variant = next(iter(setting.wide))
-    program = vjp_program(subject.primal, subject)
-    setting.jaxpr = trace(program, setting.wide[variant], setting.cotangents(variant))
-    return setting
+        points = _with_null_directions(problem, points, results)
+    return Setting(label, shrunk, tuple(points), flips, narrow, trace(program, *points[0].arguments), forward)
 
 
-def _add_null_directions(subject: Problem, setting: Setting) -> None:
+def _with_null_directions(
+    problem: Problem, points: Sequence[Point], results: Sequence[np.ndarray]
+) -> list[Point]:
     """Where not every cotangent is tried: two that the largest argument's true cotangent does not see."""
-    size = sum(y.size for y in next(iter(setting.outputs.values())))
-    program, exact = vjp_program(subject.primal, subject), enclosure.rounding(np.float64)
-    jaxpr = None
-    for variant, arrays in setting.wide.items():
-        every = probes.split(np.eye(size), setting.outputs[variant])
-        jaxpr = jaxpr or trace(program, arrays, every)
-        pulled = enclosure.enclose(jaxpr, [*arrays, *every], exact)[-len(subject.floats) :]
-        largest = max((b.value for b in pulled), key=np.size)
+    size = sum(y.size for y in results)
+    every = probes.split(np.eye(size), results)
+    jaxpr = trace(vjp_program(problem.primal, problem), points[0].arrays, every)
+    more = []
+    for point in points:
+        balls = enclosure.enclose(jaxpr, [*point.arrays, *every], enclosure.rounding(np.float64))
+        largest = max((b.value for b in balls[-len(problem.floats) :]), key=np.size)
         found = probes.null_directions(largest.reshape(size, -1))
-        for i, vector in enumerate((found + [np.zeros(size)] * 2)[:2]):
-            setting.probes[variant][f"null direction {i}"] = vector
+        vectors = np.stack((found + [np.zeros(size)] * 2)[:2])
+        both = zip(point.cotangents, probes.split(vectors, results), strict=True)
+        names = [*point.names, "null direction 0", "null direction 1"]
+        more.append(Point(point.where, point.arrays, [np.concatenate(pair) for pair in both], names))
+    return more
 
 
-def _data(
-    subject: Problem, sizes: probes.Sizes, variant: str, key: int, flips: set[int], narrow: bool
-) -> list[Any]:
-    given = subject.given
-    floats = [subject.samples[i] for i in subject.floats]
-    most = max((np.ndim(given[i]) for i in subject.floats), default=0)
-    scale = probes.low_scale(floats)
-    arrays = []
-    for i, leaf in enumerate(given):
-        shape = probes.resized(np.shape(leaf), sizes)
-        rng = probes.generator(key, probes.VARIANTS.index(variant), i)
-        if i in subject.floats:
-            main = leaf.ndim == most and most > 0
-            arrays.append(
-                probes.float_leaf(
-                    subject.samples[i],
-                    shape,
-                    variant,
-                    rng,
-                    main=main,
-                    flip=i in flips,
-                    low_scale=scale,
-                    narrow=narrow,
-                )
-            )
+def _data(problem: Problem, shrunk: Shrunk, variant: str, flips: set[int], *, narrow: bool) -> list[Any]:
+    most = max((np.ndim(problem.arrays[i].value) for i in problem.floats), default=0)
+    scale = probes.low_scale([problem.arrays[i].sample for i in problem.floats])
+    arrays: list[Any] = []
+    for i, (_, _, leaf, _, floating, sample) in enumerate(problem.arrays):
+        shape = probes.resized(np.shape(leaf), shrunk.sizes)
+        rng = probes.generator(shrunk.seed, probes.VARIANTS.index(variant), i)
+        if floating:
+            kind = probes.Kind(variant, leaf.ndim == most and most > 0, i in flips, narrow, scale)
+            arrays.append(probes.float_leaf(sample, shape, kind, rng))
         elif isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biu":
-            arrays.append(probes.integer_leaf(subject.samples[i], shape, sizes, rng))
+            arrays.append(probes.integer_leaf(sample, shape, shrunk.sizes, rng))
         elif shape == np.shape(leaf):
             arrays.append(leaf)
-        else:
-            raise ValueError(f"{subject.labels[i]} cannot be made smaller")
+        else:  # random keys
+            arrays.append(jnp.ravel(leaf)[rng.integers(leaf.size, size=shape)])
     return arrays
 
 
-def flippable(subject: Problem, sizes: probes.Sizes) -> set[int]:
+def flippable(problem: Problem, shrunk: Shrunk) -> set[int]:
     """The positive float arguments whose negative the primal takes too: it stays finite on all data."""
-    flips = set()
-    base = {v: _data(subject, sizes, v, 0, set(), narrow=True) for v in probes.VARIANTS[:3]}
-    base["constant"] = [
-        np.full_like(a, np.mean(a)) if np.ndim(a) and i in subject.floats and np.size(a) else a
-        for i, a in enumerate(base[probes.VARIANTS[0]])
-    ]
-    program = vjp_program(subject.primal, subject)
-    jaxpr = trace(lambda arrays: program(arrays, None), base["constant"])
-    for i in subject.floats:
-        if not probes.is_positive(subject.samples[i]):
-            continue
-        flipped = ([-a if j == i else a for j, a in enumerate(arrays)] for arrays in base.values())
-        balls = [
-            b for arrays in flipped for b in enclosure.enclose(jaxpr, arrays, enclosure.rounding(np.float64))
-        ]
-        if all(np.all(np.isfinite(b.value)) for b in balls if b.value.dtype.kind == "f"):
-            flips.add(i)
-    return flips
+    base = [_data(problem, shrunk, v, set(), narrow=True) for v in probes.VARIANTS[:3]]
+    floats = [base[0][i] for i in problem.floats]
+    base.append(problem.put(base[0], [np.full_like(a, np.mean(a)) if a.size else a for a in floats]))
+    program = vjp_program(problem.primal, problem)
+    jaxpr = trace(lambda arrays: program(arrays, None), base[0])
+    exact = enclosure.rounding(np.float64)
 
+    def finite(arrays: list[Any], i: int) -> bool:
+        flipped = [-a if j == i else a for j, a in enumerate(arrays)]
+        balls = enclosure.enclose(jaxpr, flipped, exact)
+        return all(np.all(np.isfinite(b.value)) for b in balls if b.value.dtype.kind == "f")
 
-def given_setting(subject: Problem) -> Setting | None:
-    """The arguments that came, if they are small enough to be examined as small settings are."""
-    arrays = [np.asarray(a, np.float64) if i in subject.floats else a for i, a in enumerate(subject.given)]
-    if sum(np.size(a) for a in arrays) > SMALL:
-        return None
-    setting = Setting("the given arguments", _GIVEN_KEY, {GIVEN: arrays}, {GIVEN: arrays}, None, {}, {})
-    setting = _with_reference(subject, setting)
-    return setting if sum(y.size for y in setting.outputs[GIVEN]) <= SMALL else None
-
-
-def has_kinks(subject: Problem) -> bool:
-    """Whether the primal compares, rounds or picks floats, so that it may not be differentiable somewhere."""
-    jaxpr = trace(forward_program(subject.primal, subject), subject.given)
-    return any(
-        eqn.primitive.name in _KINKS and any(jnp.issubdtype(a.aval.dtype, jnp.floating) for a in eqn.invars)
-        for eqn in primitives(jaxpr.jaxpr)
-    )
+    positive = [i for i in problem.floats if probes.is_positive(problem.arrays[i].sample)]
+    return {i for i in positive if all(finite(arrays, i) for arrays in base)}

@@ -8,12 +8,14 @@ same ranks, on several kinds of data, and along every cotangent while those are 
 Everything here is seeded and made by numpy in float64: the same arguments give the same probes.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, NamedTuple
 
 import numpy as np
 
 SEED = 34
+GIVEN_SEED = 99  # of the arguments that came
 SMALL = 8  # the largest size of a shrunk dimension
 MOST_ELEMENTS = 1024  # of a shrunk array
 _KNOWN = 4096  # values of a given array that small data are made from
@@ -23,50 +25,95 @@ FULL_JACOBIAN = 128  # outputs up to which every one-hot cotangent is tried
 Sizes = dict[int, int]
 
 
-def generator(*key: int) -> np.random.Generator:
-    """Random numbers of their own for each `key`."""
-    return np.random.default_rng((SEED, *key))
+class Role(Enum):
+    """What small shapes are looked at for, besides the value in float64."""
+
+    VALUE = "nothing"
+    NARROW = "narrower dtypes"
+    MAIN = "narrower dtypes, transformations, second derivatives, differences, NaN"
+
+
+_ROLES = {1: Role.NARROW, 3: Role.MAIN}  # by the batch
+
+
+class Shrunk(NamedTuple):
+    """Sizes to try: a map from those that came; the seed of what is drawn there.
+
+    `reshaped` says that other sizes than the batch's have changed, which a rule may not be made for.
+    """
+
+    sizes: Sizes
+    seed: int
+    role: Role = Role.VALUE
+    reshaped: bool = False
+
+
+def generator(*seed: int) -> np.random.Generator:
+    """Random numbers of their own for each `seed`."""
+    return np.random.default_rng((SEED, *seed))
 
 
 # --- shapes -----------------------------------------------------------------------------------------------
 
 
-def shrunk_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Sizes]:
-    """Small sizes for the arguments' dimensions, as maps from the size that came to the one to try.
+def shrunk_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
+    """Small sizes for the arguments' dimensions.
 
     Equal sizes stay equal and 1 stays 1, so whatever relation ties the arguments' shapes together holds.
     The size of most elements, taken to be the batch, runs from 1 to 8 while the others are small and
     distinct; then each of the others takes its turn.
     """
-    sizes = sorted({size for shape in shapes for size in shape if size != 1}, reverse=True)
+    sizes = _sizes(shapes)
     if not sizes:
-        return [{}]
+        return [Shrunk({}, 0, Role.NARROW)]
     small = {size: 2 + i % 3 for i, size in enumerate(reversed(sizes))}
     leader = _leader(shapes, sizes)
-    tried = [small | {leader: k} for k in range(1, SMALL + 1)]
+    tried = [(small | {leader: k}, _ROLES.get(k, Role.VALUE)) for k in range(1, SMALL + 1)]
+    others = [size for size in sizes if size != leader]
+    if len(others) > 1:  # sizes that coincide: a square matrix, and then every shape at once
+        tried.append((dict.fromkeys(others, 3) | {leader: 4}, Role.VALUE))
+    if others:
+        tried.append((dict.fromkeys(sizes, 3), Role.VALUE))
     for size in sizes:
         if size != leader:
-            tried += [small | {leader: 4, size: 1}, small | {leader: 3, size: 5}]
-    return [t for t in tried if max(_elements(shape, t) for shape in shapes) <= MOST_ELEMENTS]
+            turns = small | {leader: 4, size: 1}, small | {leader: 3, size: 5}
+            tried += [(turn, Role.VALUE) for turn in turns]
+    return _seeded(shapes, tried, 0)
 
 
-def fewer_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Sizes]:
+def fewer_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
     """The batch alone made smaller, for functions that hold the other sizes fixed."""
-    sizes = sorted({size for shape in shapes for size in shape if size != 1}, reverse=True)
+    sizes = _sizes(shapes)
     if not sizes:
         return []
     leader = _leader(shapes, sizes)
-    tried: list[Sizes] = [{leader: k} for k in (1, 2, 3, 5, SMALL) if k != leader]
-    return [t for t in tried if max(_elements(shape, t) for shape in shapes) <= MOST_ELEMENTS]
+    batches = (k for k in (1, 2, 3, 5, SMALL) if k != leader)
+    return _seeded(shapes, [({leader: k}, _ROLES.get(k, Role.VALUE)) for k in batches], 20)
 
 
-def grown_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Sizes]:
+def grown_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
     """Sizes in which 1 is taken for a size like any other, for arguments that show nothing otherwise."""
     sizes = {size for shape in shapes for size in shape}
     if 1 not in sizes:
         return []
     others = {size: size if size <= SMALL else 2 + i % 3 for i, size in enumerate(sorted(sizes - {1}))}
-    return [others | {1: k} for k in (3, 5, 8)]
+    return [Shrunk(others | {1: k}, seed) for seed, k in enumerate((3, 5, 8))]
+
+
+def _sizes(shapes: Sequence[tuple[int, ...]]) -> list[int]:
+    return sorted({size for shape in shapes for size in shape if size != 1}, reverse=True)
+
+
+def _seeded(
+    shapes: Sequence[tuple[int, ...]], tried: Sequence[tuple[Sizes, Role]], seed: int
+) -> list[Shrunk]:
+    """Those of few enough elements, each with its seed."""
+    few = [(s, role) for s, role in tried if max(_elements(shape, s) for shape in shapes) <= MOST_ELEMENTS]
+    leader = _leader(shapes, _sizes(shapes))
+    return [
+        Shrunk(sizes, number, role, any(s != k for s, k in sizes.items() if s != leader))
+        for number, (sizes, role) in enumerate(few, seed)
+    ]
 
 
 def resized(shape: tuple[int, ...], sizes: Sizes) -> tuple[int, ...]:
@@ -89,31 +136,75 @@ def _elements(shape: tuple[int, ...], sizes: Sizes) -> int:
 VARIANTS = ("like the arguments", "negated", "low variance", "large offset", "signs flipped")
 
 
+SCALES = (10.0, 100.0, 1e4, 1e8)
+OVERFLOW = 700.0  # beyond it exp is not finite: a right rule may not be either, where its primal is
+
+
+class Beyond(NamedTuple):
+    """A kind of data that the value alone is looked at on: large numbers of either sign, ties, zeros."""
+
+    name: str
+    scale: float = 0.0
+    only: int | None = None  # the one float argument that is large
+
+
+def beyond(count: int) -> list[Beyond]:
+    """These kinds for `count` float arguments: each up to 10 by itself, then all, further and further."""
+    alone = [Beyond(f"argument {j} up to ±10", SCALES[0], j) for j in range(count)]
+    together = [Beyond(f"up to ±{scale:g}", scale) for scale in SCALES[1 if count == 1 else 0 :]]
+    return [*alone, *together, Beyond("ties"), Beyond("zeros")]
+
+
+def beyond_leaf(kind: Beyond, values: np.ndarray, like: np.ndarray, *, signed: bool) -> np.ndarray:
+    """`values` with large ones, ties or zeros among them; `like` are those that ties are made of.
+
+    Every other number stays as it is: where all are large nothing may be left to see.
+    """
+    flat = np.array(values, np.float64).ravel()
+    some = np.arange(0, flat.size, 2)
+    if kind.name == "ties":
+        flat = generator(flat.size).choice(like[:2], size=flat.size)
+    elif kind.name == "zeros":
+        flat[some] = 0.0 if signed else flat[some]
+    else:
+        steps = np.linspace(0.95, 0.3, some.size) if some.size > 1 else np.array([0.95])
+        sign = -1.0 if kind.scale == SCALES[1] else 1.0
+        signs = np.where(np.arange(some.size) % 2, -sign, sign) if signed else np.ones(some.size)
+        flat[some] = kind.scale * steps * signs
+    return flat.reshape(values.shape)
+
+
 def is_positive(leaf: np.ndarray) -> bool:
     """Whether `leaf` may have to be positive, as ε is: every element of it is."""
     return leaf.size > 0 and bool(np.all(leaf > 0))
 
 
-def float_leaf(
-    given: np.ndarray,
-    shape: tuple[int, ...],
-    variant: str,
-    rng: np.random.Generator,
-    *,
-    main: bool,
-    flip: bool,
-    low_scale: float,
-    narrow: bool,
-) -> np.ndarray:
+class Kind(NamedTuple):
+    """A kind of data for one argument.
+
+    Attributes:
+      variant: of `VARIANTS`.
+      main: whether it is a batch, which takes part in the low variance and the large offset.
+      flip: whether the primal takes negative values of it too.
+      narrow: whether it is for a narrow dtype, in which a right rule may round as E[x²] − E[x]² does: that
+        loses (mean/std)² roundoffs, so the batch's mean is kept within a few standard deviations.
+      low_scale: the standard deviation in "low variance".
+    """
+
+    variant: str
+    main: bool
+    flip: bool
+    narrow: bool
+    low_scale: float
+
+
+def float_leaf(given: np.ndarray, shape: tuple[int, ...], kind: Kind, rng: np.random.Generator) -> np.ndarray:
     """A float argument of `shape` in the manner of `given`.
 
-    Values are drawn from between those that came, so that whatever range they keep to is kept;
-    what is positive stays so, and of its magnitude.  `main` arguments (the batch) take part in the low
-    variance and the large offset; `flip` says that the primal takes negative values of this one too.
-
-    In a narrow dtype a right rule may round as E[x²] − E[x]² does, which loses (mean/std)² roundoffs, so
-    there (`narrow`) the batch's mean is kept within a few standard deviations.
+    Values are drawn from between those that came, so that whatever range they keep to is kept; what is
+    positive stays so, and of its magnitude.
     """
+    variant, main, flip, narrow, low_scale = kind
     signed = flip or not is_positive(given)
     values = _spread_out(given, shape, rng, signed) if narrow and main else _resample(given, shape, rng)
     if is_positive(given) and not main:
@@ -161,15 +252,17 @@ def integer_leaf(
     """An integer or boolean argument: values that came, kept below the new size of what they may index.
 
     A label in [0, C) must stay a label: C may be any original size above every value, so the values are
-    kept below the new sizes of all of them.
+    kept below the new sizes of all of them.  Below 0 they count from the end, so that −1, which is "ignore"
+    to many, stays −1.
     """
     if given.size == 0:
         return np.zeros(shape, given.dtype)
-    values = rng.choice(given.ravel(), size=shape)
-    if given.dtype == np.bool_ or shape == () or np.min(given) < 0:
+    values = np.asarray(rng.choice(given.ravel(), size=shape))
+    above = [size for size in sizes if -size <= np.min(given) and np.max(given) < size]
+    if given.dtype == np.bool_ or not above:
         return values
-    above = [size for size in sizes if size > np.max(given)]
-    return values % max(min(sizes[size] for size in above), 1) if above else values
+    size = max(min(sizes[size] for size in above), 1)
+    return np.where(values < 0, -1 - (-1 - values) % size, values % size).astype(given.dtype)
 
 
 def low_scale(floats: Sequence[np.ndarray]) -> float:
@@ -273,6 +366,11 @@ def split(vectors: np.ndarray, outputs: Sequence[np.ndarray]) -> list[np.ndarray
     edges = np.cumsum([y.size for y in outputs])[:-1]
     parts = np.split(vectors, edges, axis=-1)
     return [p.reshape((*vectors.shape[:-1], *y.shape)) for p, y in zip(parts, outputs, strict=True)]
+
+
+def rows(named: Mapping[str, np.ndarray], outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Named vectors as the rows of one [row, *result] array an output."""
+    return split(np.stack(list(named.values())), outputs)
 
 
 def _vector(values: Sequence[Any]) -> np.ndarray:

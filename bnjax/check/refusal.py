@@ -1,17 +1,19 @@
 """Would `check_vjp` refuse this rule?  The same answer, from the cheapest evidence that gives it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from bnjax.check import enclosure
+from bnjax.check.cases import Case
 from bnjax.check.check import check_vjp
-from bnjax.check.compare import compare_cotangents
-from bnjax.check.points import Setting, given_setting, has_kinks, reference, small_settings
-from bnjax.check.programs import Problem, problem, trace, vjp_program
-from bnjax.check.report import Record
+from bnjax.check.examination import examination
+from bnjax.check.problem import Problem, take_apart
+from bnjax.check.report import Failure
+from bnjax.check.running import outcomes
+from bnjax.check.stages import wide
 
 
 def refuses(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) -> bool:
@@ -21,33 +23,26 @@ def refuses(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) -> b
     only where they do not is the whole check made.  A rule that is right takes as long as `check_vjp`.
     """
     try:
-        with jax.enable_x64(True), np.errstate(all="ignore"):
-            if _wrong_uncompiled(problem(op, primal, args)):
-                return True
+        with np.errstate(all="ignore"):
+            problem = take_apart(op, primal, args)
+            with jax.enable_x64(True):
+                if any(failure.stage == "value" for failure in _uncompiled(problem)):
+                    return True
     except Exception:  # what cannot be traced is the whole check's to judge
         pass
     return not check_vjp(op, primal, *args).ok
 
 
-def _wrong_uncompiled(subject: Problem) -> bool:
-    record = Record("")
-    kinks = has_kinks(subject)
-    given = given_setting(subject)
-    if given is not None and _wrong_at(subject, given, kinks, record):
-        return True
-    return any(_wrong_at(subject, setting, kinks, record) for setting in small_settings(subject, record))
-
-
-def _wrong_at(subject: Problem, setting: Setting, kinks: bool, record: Record) -> bool:
-    """Whether the op's cotangents leave their bounds at `setting`, by numpy on its jaxpr."""
-    exact = enclosure.rounding(np.float64)
-    jaxpr = trace(vjp_program(subject.op, subject), *setting.arguments(0))
-    for number, variant in enumerate(setting.wide):
-        arrays, cotangents = setting.arguments(number)
-        balls = enclosure.enclose(jaxpr, [*arrays, *cotangents], exact)[-len(subject.floats) :]
-        expected = reference(setting.jaxpr, arrays, cotangents, subject, exact, kinks).cotangents
-        got = [np.asarray(ball.value) for ball in balls]
-        compare_cotangents(subject, record, setting.context(variant, "value"), got, expected, exact)
-        if record.failures:
-            return True
-    return False
+def _uncompiled(problem: Problem) -> Iterator[Failure]:
+    """What the stage of values finds, one case after another, with nothing compiled."""
+    exam = examination(problem)
+    if exam.narrow:
+        return  # the whole check's to judge
+    for setting in reversed(exam.settings):
+        cases = [case for case in wide.cases(exam, [setting]) if isinstance(case, Case)]
+        program = replace(cases[0].program, run="interpreted")
+        cases = [replace(case, program=program) for case in cases]
+        for case, outcome in outcomes(problem.op, cases).items():
+            if isinstance(outcome, Exception):
+                return
+            yield from (f.failure for f in case.judge(problem, case, outcome, lambda: None) if f.failure)

@@ -29,6 +29,10 @@ STAGES = (
     "evidence",
 )
 
+# failures that speak of the check and not of the rule: no reference to hold it to, or nothing seen
+_UNDECIDED = ("oracle", "evidence")
+_MOST_SAID = 400  # characters of an exception's message
+_UNSPEAKABLE = 1e12  # times the bound: where that is about 0 the number says nothing
 _LITERAL = 48  # elements up to which the reproducing line spells the arrays out
 
 
@@ -74,9 +78,10 @@ class Failure:
         if self.message:
             return f"{self.message}{along}{place}"
         at = f"[{', '.join(map(str, self.index))}]" if self.index else ""
+        times = f" ({self.ratio:.3g} × the bound)" if self.ratio < _UNSPEAKABLE else ""
         return (
             f"{subject}{along}{place}: {at or 'value'} is {self.got:.9g}, expected {self.expected:.9g} "
-            f"± {self.bound:.2g} ({self.ratio:.3g} × the bound)"
+            f"± {self.bound:.2g}{times}"
         )
 
 
@@ -91,7 +96,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The outcome of `check_vjp`: true exactly when the rule is right as far as was seen."""
+    """The outcome of `check_vjp`: true exactly when the rule is right as far as was seen.
+
+    `verdict` is one of three: "ok"; "WRONG", where a failure shows the rule to be so; and "could not be
+    checked", where every failure is of the stages oracle or evidence: the primal cannot be run or
+    differentiated, its derivative has no bound, nothing was seen of an argument, or the check itself gave up.
+    """
 
     name: str
     stages: tuple[Stage, ...]
@@ -104,6 +114,14 @@ class CheckReport:
         """Whether nothing failed."""
         return not self.failures
 
+    @property
+    def verdict(self) -> str:
+        """ "ok", "WRONG" or "could not be checked"."""
+        if self.ok:
+            return "ok"
+        wrong = any(f.stage not in _UNDECIDED for f in self.failures)
+        return "WRONG" if wrong else "could not be checked"
+
     def __bool__(self) -> bool:
         return self.ok
 
@@ -113,8 +131,7 @@ class CheckReport:
         return min(self.failures, key=_unreadable, default=None)
 
     def __str__(self) -> str:
-        verdict = "ok" if self.ok else "WRONG"
-        lines = [f"check_vjp of {self.name}: {verdict} ({self.seconds:.2f} s)", ""]
+        lines = [f"check_vjp of {self.name}: {self.verdict} ({self.seconds:.2f} s)", ""]
         width = max(len(s.name) for s in self.stages) if self.stages else 0
         known = {s.name for s in self.stages}
         for stage in self.stages:
@@ -147,6 +164,7 @@ class CheckReport:
         return {
             "name": self.name,
             "ok": self.ok,
+            "verdict": self.verdict,
             "seconds": self.seconds,
             "stages": [
                 {"name": s.name, "comparisons": s.comparisons, "skipped": s.skipped} for s in self.stages
@@ -163,6 +181,19 @@ class CheckReport:
         return json.dumps(self.to_json(), indent=2)
 
 
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a stage has to say; what it does not say is empty."""
+
+    stage: str = ""
+    compared: int = 0
+    failure: Failure | None = None
+    seen: frozenset[int] = frozenset()  # the floats whose true cotangent was not about zero here
+    skipped: str = ""  # why the stage is
+    note: str = ""
+    kinks: int = 0
+
+
 @dataclass
 class Record:
     """What has been found so far: one failure a stage and argument, the worst."""
@@ -172,31 +203,39 @@ class Record:
     compared: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
-    seen: set[int] = field(default_factory=set)  # floats with evidence
+    seen: set[int] = field(default_factory=set)
     kinks: int = 0
 
-    def fail(self, failure: Failure) -> None:
-        """Add a failure; of one stage and argument the worst is kept."""
+    def add(self, finding: Finding) -> None:
+        """Take a finding in."""
+        if finding.compared:
+            self.compared[finding.stage] = self.compared.get(finding.stage, 0) + finding.compared
+        if finding.skipped:
+            self.skipped.setdefault(finding.stage, finding.skipped)
+        if finding.note:
+            self.notes[finding.note] = None
+        self.seen |= finding.seen
+        self.kinks += finding.kinks
+        if finding.failure is not None:
+            self._fail(finding.failure)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether a failure shows the rule to be wrong."""
+        return any(stage not in _UNDECIDED for stage, _ in self.failures)
+
+    def _fail(self, failure: Failure) -> None:
         key = (failure.stage, failure.argument)
         old = self.failures.get(key)
         count = failure.count + (old.count if old else 0)
         worst = failure if old is None or failure.ratio > old.ratio else old
         self.failures[key] = replace(worst, count=count)
 
-    def note(self, text: str) -> None:
-        """Add what is no failure but should be known; once."""
-        self.notes[text] = None
-
-    def count(self, stage: str, comparisons: int) -> None:
-        """Add to the comparisons a stage has made."""
-        self.compared[stage] = self.compared.get(stage, 0) + comparisons
-
     def report(self, seconds: float) -> CheckReport:
         """The report of what is recorded."""
         if self.kinks:
-            self.note(
-                f"{self.kinks} elements lie at a kink of the primal, where it has no derivative: not compared"
-            )
+            at = f"{self.kinks} elements lie at a kink of the primal"
+            self.notes[f"{at}, where it has no derivative: not compared"] = None
         names = [
             s
             for s in STAGES
@@ -211,8 +250,10 @@ class Record:
 def says(error: BaseException) -> str:
     """An exception in one line."""
     lines = str(error).strip().splitlines()
-    text = lines[0] if lines else ""
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+    text = lines[0].strip() if lines else ""
+    if len(text) > _MOST_SAID:  # the end of JAX's messages says what was expected
+        text = f"{text[: _MOST_SAID // 2]} … {text[-_MOST_SAID // 2 :]}"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def stage_of(error: Exception) -> str:
@@ -266,7 +307,10 @@ def _rows(stage: Stage, failures: Sequence[Failure], width: int) -> list[str]:
     if not failures:
         state = f"skipped: {stage.skipped}" if stage.skipped else f"ok, {stage.comparisons} compared"
         return [f"  {name}  {state}"]
-    return [f"  {name}  FAILED {f}" + (f" (and {f.count - 1} more)" if f.count > 1 else "") for f in failures]
+    state = "undecided:" if stage.name in _UNDECIDED else "FAILED"
+    return [
+        f"  {name}  {state} {f}" + (f" (and {f.count - 1} more)" if f.count > 1 else "") for f in failures
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -20,11 +20,29 @@ def bind(primitive: Primitive, params: dict[str, Any], values: Sequence[Any], xp
     """A primitive's result, or the list of them, at `values`: numpy arrays, or JAX's with `xp=jnp`."""
     if xp is np and primitive in NUMPY:
         return NUMPY[primitive](params, *values)
+    if primitive in _SCATTERS:
+        return _scattered(primitive, params, values, xp)
     params = {k: widened(k, v) for k, v in params.items()}
     out = primitive.bind(*(jnp.asarray(v) if isinstance(v, np.ndarray) else v for v in values), **params)
     if xp is not np:
         return out
     return [_numpy(o) for o in out] if primitive.multiple_results else _numpy(out)
+
+
+_SCATTERS: dict[Primitive, Callable[..., Any]] = {
+    jaxs.scatter_p: jax.lax.scatter,
+    jaxs.scatter_add_p: jax.lax.scatter_add,
+    jaxs.scatter_mul_p: jax.lax.scatter_mul,
+    jaxs.scatter_min_p: jax.lax.scatter_min,
+    jaxs.scatter_max_p: jax.lax.scatter_max,
+}
+
+
+def _scattered(primitive: Primitive, params: dict[str, Any], values: Sequence[Any], xp: Any) -> Any:
+    """A scatter by JAX's function: the equation holds how two numbers become one, in its own dtype."""
+    options = {k: params[k] for k in ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")}
+    out = _SCATTERS[primitive](*map(jnp.asarray, values), **options)
+    return out if xp is not np else _numpy(out)
 
 
 def widened(key: str, value: Any) -> Any:

@@ -1,184 +1,150 @@
-"""The given arrays where they are large: few cotangents, one at a time, judged where they are computed."""
+"""The given arrays where they are large: few cotangents, one at a time, weighed where they are computed."""
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
 from bnjax.check import enclosure, probes
-from bnjax.check.compare import Context, failure, worst
-from bnjax.check.enclosure import Ball, Rounding
-from bnjax.check.points import reference
-from bnjax.check.programs import Problem, compiled, forward_program, narrow_dtype, trace, vjp_program
-from bnjax.check.report import Failure, Record, says, stage_of
+from bnjax.check.cases import Case, Peer, Program
+from bnjax.check.enclosure import Rounding
+from bnjax.check.examination import Examination
+from bnjax.check.points import Point
+from bnjax.check.problem import Problem
+from bnjax.check.programs import Outcome, forward_program, trace, vjp_program
+from bnjax.check.reference import Worst, split, widened
+from bnjax.check.report import Failure, Finding, says, stage_of
+from bnjax.check.running import compiled
+from bnjax.check.stages import narrow
 
 _NUMPY = 2**18  # elements up to which the enclosure is cheaper than its compilation
 _WIDE_PROBES = ("ones", "output", "random")  # float64 is tried along fewer
 
 
-def large_stage(subject: Problem, record: Record, kinks: bool) -> None:
+def cases(exam: Examination) -> Iterator[Case | Finding]:
     """The op on the arguments that came, at their dtypes and in float64."""
-    given = subject.cast(subject.given, subject.dtypes)
-    floats = [subject.dtypes[i] for i in subject.floats]
-    try:
-        shapes = jax.eval_shape(forward_program(subject.primal, subject), given)[0]
-    except Exception as error:
-        record.fail(Failure("oracle", message=f"the primal raises {says(error)}"))
+    if exam.given is not None:
         return
-    working = max([*floats, *(s.dtype for s in shapes)], key=lambda d: float(jnp.finfo(d).eps))
-    vectors = None
-    judge: Any = None
-    for stage in _stages(floats):
-        wide = stage == "value"
-        arrays = subject.cast(given, [np.dtype(np.float64)] * len(given)) if wide else given
-        with jax.enable_x64(True) if wide else nullcontext():
-            rule = _rule(subject, record, stage, arrays, shapes)
-            if rule is None:
-                continue
-            pull, rounding = rule
-            vectors = vectors or _cotangents(pull, arrays, shapes)
-            chosen = {n: c for n, c in vectors.items() if not wide or n in _WIDE_PROBES}
-            pulled = {n: pull(arrays, c) for n, c in chosen.items()}
-        with jax.enable_x64(True):
-            judge = judge or _judge(subject, given, shapes, kinks)
-            if not wide:
-                rounding = enclosure.rounding(working)
-            exact = subject.cast(arrays, [np.dtype(np.float64)] * len(arrays))
-            for name, (results, _, cotangents) in pulled.items():
-                context = Context(
-                    stage, "the given arguments", [name], "given", arrays, [c[None] for c in vectors[name]]
-                )
-                _hold(subject, record, context, judge, exact, results, cotangents, rounding)
+    problem = exam.problem
+    given = problem.cast(problem.given, problem.dtypes)
+    results = narrow.result_dtypes(problem, given)
+    wide = problem.widened(given)
+    named = _cotangents(problem, wide)
+    jaxpr = trace(vjp_program(problem.primal, problem), wide, next(iter(named.values())))
+    weigh = _Weighing(exam, jaxpr)
+    of = partial(vjp_program, problem=problem, batched=False)
+    for stage in _stages(problem):
+        in_float64 = stage == "value"
+        rounding = exam.working if in_float64 else narrow.working(problem, problem.dtypes, results)
+        points = [
+            Point("the given arguments", wide if in_float64 else given, cotangents, [name], "given")
+            for name, cotangents in _rounded(named, results, in_float64)
+        ]
+        program = Program(of, points[0].arguments, "compiled", in_float64 or problem.x64)
+        judge = partial(narrow.judge, results=() if in_float64 else results)
+        eased = exam.narrow or not in_float64
+        for point in points:
+            expected = _Expected(weigh, point.widened(problem), rounding)
+            yield Case(stage, point, program, point.arguments, expected, judge, _raised, eased)
 
 
-def _stages(floats: Sequence[Any]) -> list[str]:
+def _stages(problem: Problem) -> list[str]:
     """The given dtypes under their stage's name, then float64."""
-    if set(floats) == {np.dtype(np.float64)}:
+    given = {str(d) for d in problem.float_dtypes(problem.dtypes)}
+    if given == {"float64"}:
         return ["value"]
-    name = (
-        str(floats[0])
-        if len(set(floats)) == 1 and str(floats[0]) in ("float32", "bfloat16")
-        else "given dtypes"
-    )
-    return [name, "value"]
+    return [next(iter(given)) if given <= {"float32"} or given <= {"bfloat16"} else "given dtypes", "value"]
 
 
-def _rule(
-    subject: Problem, record: Record, stage: str, arrays: Sequence[Any], shapes: Sequence[Any]
-) -> tuple[Callable[..., Any], Rounding] | None:
-    """The op's VJP compiled, and the precision it works in; None, and a failure, where it raises."""
-    program = vjp_program(subject.op, subject, batched=False)
-    ones = [np.ones(s.shape, s.dtype) for s in shapes]
-    try:
-        narrow = narrow_dtype(trace(program, arrays, ones))
-        return compiled(program, arrays, ones), enclosure.rounding(
-            np.float64 if narrow is None else np.float32
-        )
-    except Exception as error:
-        kind = stage_of(error)
-        stage = stage if kind == "raises" and stage != "value" else kind
-        record.fail(Failure(stage, "", "the given arguments", message=f"the op raises {says(error)}"))
-        return None
-
-
-def _cotangents(
-    pull: Callable[..., Any], arrays: Sequence[Any], shapes: Sequence[Any]
-) -> dict[str, list[np.ndarray]]:
-    """The few named cotangents, in the results' dtypes; the output among them is what the op returned."""
-    results = pull(arrays, [np.ones(s.shape, s.dtype) for s in shapes])[0]
-    outputs = [np.asarray(r).astype(np.float64) for r in results]
+def _cotangents(problem: Problem, wide: Sequence[Any]) -> dict[str, list[np.ndarray]]:
+    """The few named cotangents, one row each; the output among them is the primal's."""
+    forward = forward_program(problem.primal, problem)
+    outputs = list(map(np.asarray, compiled(forward, wide)(wide)[0]))
     found = probes.few_cotangents(outputs, probes.generator(0))
-    return {
-        name: [part.astype(s.dtype) for part, s in zip(probes.split(v, outputs), shapes, strict=True)]
-        for name, v in found.items()
-    }
+    return {name: probes.split(vector[None], outputs) for name, vector in found.items()}
 
 
-def _judge(subject: Problem, given: Sequence[Any], shapes: Sequence[Any], kinks: bool) -> Callable[..., Any]:
-    """What holds results and cotangents against their enclosures, and returns a few numbers a leaf."""
-    wide = subject.cast(given, [np.dtype(np.float64)] * len(given))
-    cotangent = [np.ones((1, *s.shape)) for s in shapes]
-    jaxpr = trace(vjp_program(subject.primal, subject), wide, cotangent)
-
-    def judge(
-        xp: Any, arrays: Any, cotangent: Any, results: Any, pulled: Any, rounding: Rounding
-    ) -> list[Any]:
-        ref = reference(jaxpr, arrays, cotangent, subject, rounding, kinks, xp)
-        lifted = [Ball(b.value[None], None if b.radius is None else b.radius[None]) for b in ref.results]
-        verdicts: list[Any] = []
-        for got, ball in zip([*results, *pulled], [*lifted, *ref.cotangents], strict=True):
-            if got.shape != ball.value.shape[1:] or got.size == 0:
-                verdicts.append(None)
-                continue
-            ratio, place, shown, bound = worst(got[None], ball, rounding, xp)
-            numbers = [
-                a.reshape(-1)[place[0]] for a in (xp.asarray(got).astype(np.float64), ball.value, bound)
-            ]
-            verdicts.append((ratio[0], place[0], shown[0], numbers))
-        return verdicts
-
-    if sum(np.size(a) for a in (*wide, *cotangent)) <= _NUMPY:
-        return lambda *args: judge(np, *args)
-    fast: dict[Any, Any] = {}
-
-    def jitted(*args: Any) -> Any:
-        key = tuple((np.shape(a), str(a.dtype)) for a in jax.tree.leaves(args[:-1]))
-        if key not in fast:
-            fast[key] = compiled(lambda *a: judge(jnp, *a), *args)
-        return fast[key](*args)
-
-    return jitted
+def _rounded(
+    named: dict[str, list[np.ndarray]], results: Sequence[Any], in_float64: bool
+) -> list[tuple[str, list[np.ndarray]]]:
+    """The cotangents in the results' dtypes, or those that float64 is tried along."""
+    if in_float64:
+        return [(name, named[name]) for name in _WIDE_PROBES]
+    return [
+        (name, [c.astype(d) for c, d in zip(cotangents, results, strict=True)])
+        for name, cotangents in named.items()
+    ]
 
 
-def _hold(
-    subject: Problem,
-    record: Record,
-    context: Context,
-    judge: Callable[..., Any],
-    arrays: Sequence[Any],
-    results: Sequence[Any],
-    cotangents: Sequence[Any],
-    rounding: Rounding,
-) -> None:
-    """What the op returned for one cotangent; `arrays` are the arguments in float64."""
-    wide = [np.asarray(c).astype(np.float64) for c in context.cotangents]
-    returned = [[np.asarray(a).astype(np.float64) for a in group] for group in (results, cotangents)]
-    verdicts = judge(arrays, wide, *returned, rounding)
-    for j, (got, verdict) in enumerate(zip([*results, *cotangents], verdicts, strict=True)):
-        j -= len(results)
-        label = subject.labels[subject.floats[j]] if j >= 0 else ""
-        stage = context.stage if j >= 0 else "primal value"
-        if j >= 0:
-            _dtype(subject, record, context, j, got)
-        if verdict is None:
-            continue
-        ratio, place, shown, numbers = verdict
-        record.count(stage, 1)
-        record.seen |= {j} if j >= 0 and bool(shown) else set()
-        if ratio > 1:
-            index = tuple(int(i) for i in np.unravel_index(int(place), np.shape(got)))
-            record.fail(
-                failure(
-                    subject,
-                    context,
-                    label,
-                    0,
-                    index,
-                    (float(numbers[0]), float(numbers[1]), float(numbers[2])),
-                    float(ratio),
-                    1,
-                    stage,
-                )
-            )
+def _raised(problem: Problem, case: Case, error: Exception, peer: Peer) -> Finding:
+    own = peer()
+    if isinstance(own, Exception):
+        return Finding(case.stage, skipped=f"the primal raises {says(own)}")
+    kind = stage_of(error)
+    stage = case.stage if kind == "raises" and case.stage != "value" else kind
+    return Finding(failure=Failure(stage, "", case.point.where, message=f"the op raises {says(error)}"))
 
 
-def _dtype(subject: Problem, record: Record, context: Context, j: int, got: Any) -> None:
-    expected = context.arguments[subject.floats[j]].dtype
-    record.count("dtype", 1)
-    if got.dtype != expected:
-        label = subject.labels[subject.floats[j]]
-        message = f"cotangent of {label} is {got.dtype}, the argument {expected}"
-        record.fail(Failure("dtype", label, context.where, message=message))
+@dataclass(frozen=True, eq=False)
+class _Weighing:
+    """The primal's reference and the weighing against it, as one program: compiled where arrays are large."""
+
+    exam: Examination
+    jaxpr: ClosedJaxpr
+    kinks: bool = False
+
+    @cached_property
+    def wider(self) -> "_Weighing":
+        """The same with kinks taken in."""
+        return replace(self, kinks=True)
+
+    def __call__(self, arguments: tuple[Any, Any], outcome: Outcome, rounding: Rounding) -> list[Worst]:
+        if sum(map(np.size, jax.tree.leaves(arguments))) <= _NUMPY:
+            return self._weigh(arguments, outcome, rounding, np)
+        if not self._compiled:
+            weigh = partial(self._weigh, xp=jnp)
+            self._compiled.append(compiled(weigh, arguments, outcome, rounding))
+        return [Worst(*map(np.asarray, w)) for w in self._compiled[0](arguments, outcome, rounding)]
+
+    @cached_property
+    def _compiled(self) -> list[Any]:
+        return []
+
+    def _weigh(self, arguments: Any, outcome: Any, rounding: Rounding, xp: Any) -> list[Worst]:
+        problem = self.exam.problem
+        if self.kinks:
+            balls, _ = widened(problem, self.jaxpr, arguments, rounding, xp)
+        else:
+            balls = enclosure.enclose(self.jaxpr, [*arguments[0], *arguments[1]], rounding, xp)
+        return split(problem, balls, rounding).weigh(outcome, xp)
+
+
+@dataclass(frozen=True, eq=False)
+class _Expected:
+    """What should come back at a point, worked out when something has come."""
+
+    weighing: _Weighing
+    point: Point  # in float64
+    rounding: Rounding
+    others: None = None  # not compared
+    kinks: int = 0  # not counted
+
+    def widened(self) -> "_Expected | None":
+        """The same with kinks taken in; None where there are none."""
+        if not self.weighing.exam.kinks or self.weighing.kinks:
+            return None
+        return replace(self, weighing=self.weighing.wider)
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        return [c.shape for c in self.point.cotangents]
+
+    def weigh(self, outcome: Outcome) -> list[Worst]:
+        """The worst of every leaf: of the results, then of the cotangents."""
+        results, cotangents = ([np.asarray(a, np.float64) for a in part] for part in (outcome[0], outcome[2]))
+        return self.weighing(self.point.arguments, Outcome(results, [], cotangents), self.rounding)

@@ -1,290 +1,158 @@
-"""The examinations beyond a value: linear, deterministic, eager, batched, differentiated again."""
+"""The op under JAX's transformations: batched, eager, twice in a row, and differentiated again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnjax.check import enclosure, probes
-from bnjax.check.compare import Context, compare_cotangents, compare_results, failure
-from bnjax.check.enclosure import Ball, Rounding
-from bnjax.check.points import Setting, enclose_smooth, reference
-from bnjax.check.programs import Problem, Together, second_order_program, trace, vjp_program
-from bnjax.check.report import Failure, Record, says
+from bnjax.check import compare, probes
+from bnjax.check.cases import Case, Peer, Program, failing
+from bnjax.check.examination import Examination
+from bnjax.check.points import Point
+from bnjax.check.problem import Function, Problem
+from bnjax.check.programs import Outcome, forward_program, second_order_program, trace, vjp_program
+from bnjax.check.reference import Reference, of_program
+from bnjax.check.report import Finding, says
 
-STAGES = ("jit", "determinism", "vmap", "reverse over reverse", "forward over reverse", "non-finite")
-_SECOND_ORDER = ("reverse over reverse", "forward over reverse")
-_FEW = ("ones", "random")
+STAGES = ("jit", "determinism", "vmap", "reverse over reverse", "forward over reverse")
+_FEW = ("ones", "random")  # cotangents, where each costs a backward pass of its own
 
-
-def programs(subject: Problem, main: Setting) -> dict[Any, Any]:
-    """The op's programs under vmap and differentiated again, with their arguments."""
-    weights, tangents = _directions(subject, main)
-    arrays, cotangent = main.arguments(0)[0], _one(main)
-    return {
-        "vmap": (jax.vmap(vjp_program(subject.op, subject)), _stacked(main)),
-        _SECOND_ORDER[0]: (
-            second_order_program(subject.op, subject, forward=False),
-            (arrays, cotangent, (weights,)),
-        ),
-        _SECOND_ORDER[1]: (
-            second_order_program(subject.op, subject, forward=True),
-            (arrays, cotangent, tangents),
-        ),
-    }
+# what the op returned at a point, and what it should have: here it is held to itself, right or wrong
+Returned = Mapping[Point, tuple[Reference, Outcome]]
 
 
-def dtype_stage(subject: Problem, record: Record, where: str, j: int, got: Any, expected: Any) -> None:
-    """A cotangent has its argument's dtype; JAX lets another through in silence."""
-    record.count("dtype", 1)
-    if got != expected:
-        label = subject.labels[subject.floats[j]]
-        message = f"cotangent of {label} is {got}, the argument {expected}"
-        record.fail(Failure("dtype", label, where, message=message))
-
-
-# --- linearity --------------------------------------------------------------------------------------------
-
-
-def linearity_stage(
-    subject: Problem,
-    record: Record,
-    setting: Setting,
-    variant: str,
-    pulled: Sequence[Any],
-    rounding: Rounding,
-) -> None:
-    """Additive, homogeneous, and zero ↦ zero, each among the op's own results."""
-    context = setting.context(variant, "linearity")
-    at = {name: i for i, name in enumerate(context.names)}
-    one, two, both, large, small, zero = (at[n] for n in probes.LINEAR)
-    combinations = {
-        both: lambda g: g[one] + g[two],
-        large: lambda g: probes.SCALE * g[one],
-        small: lambda g: -g[one] / probes.SCALE,
-        zero: lambda g: 0 * g[zero],
-    }
-    for j, (array, ball) in enumerate(zip(pulled, setting.references[variant].cotangents, strict=True)):
-        if np.shape(array) != np.shape(ball.value) or ball.value.size == 0:
-            continue
-        got = np.asarray(array, np.float64)
-        bound = enclosure.allowance(ball, rounding)
-        for probe, combine in combinations.items():
-            record.count("linearity", 1)
-            expected, allowed = combine(got), abs(combine(bound)) + bound[probe] * (probe != zero)
-            difference = np.where(np.isfinite(allowed + ball.value[probe]), abs(got[probe] - expected), 0)
-            ratio = np.where(difference > 0, difference / (allowed + 1e-300), 0)
-            if np.any(ratio > 1) or (probe == zero and np.any(np.nan_to_num(got[probe], nan=0) != 0)):
-                index = tuple(int(i) for i in np.unravel_index(np.argmax(ratio), ratio.shape))
-                numbers = (got[(probe, *index)], expected[index], allowed[index])
-                label = subject.labels[subject.floats[j]]
-                record.fail(failure(subject, context, label, probe, index, numbers, np.max(ratio), 1))
+def cases(exam: Examination, returned: Returned) -> Iterator[Case | Finding]:
+    """Every transformation, at the main setting."""
+    if exam.main is None:
+        yield from (Finding(s, skipped="the primal takes no small arguments") for s in STAGES)
+        return
+    points = [p for p in exam.main.points if p in returned]
+    if points:
+        yield from _vmap(exam.problem, points, returned, exam.narrow)
+        yield from _eager(exam.problem, points[:2], returned, exam.narrow)
+    for stage in STAGES[3:]:
+        yield _second_order(exam, exam.main.points[0], stage)
 
 
 # --- vmap -------------------------------------------------------------------------------------------------
 
 
-def _stacked(main: Setting) -> tuple[list[Any], list[Any]]:
-    """All variants of the setting as a batch of points, each with its own cotangents."""
-    points = [main.arguments(i) for i in range(len(main.wide))]
+def _vmap(problem: Problem, points: Sequence[Point], returned: Returned, narrow: bool) -> Iterator[Case]:
+    """Rule and all under vmap, over the points: at each, what comes back without vmap."""
+
+    def of(fun: Function) -> Callable[..., Outcome]:
+        batched = jax.vmap(vjp_program(fun, problem))
+        return lambda arrays, cotangents, k: jax.tree.map(lambda a: a[k], batched(arrays, cotangents))
+
     arrays = [
-        jnp.stack(list(map(jnp.asarray, column))) for column in zip(*(p[0] for p in points), strict=True)
+        jnp.stack(list(map(jnp.asarray, column))) for column in zip(*(p.arrays for p in points), strict=True)
     ]
-    return arrays, [np.stack(column) for column in zip(*(p[1] for p in points), strict=True)]
-
-
-def vmap_stage(subject: Problem, record: Record, main: Setting, outcome: Any, rounding: Rounding) -> None:
-    """Rule and all under vmap: what comes back is the stack of what comes back from each."""
-    if isinstance(outcome, Exception):
-        if not record.failures:  # else it is the same exception as without vmap
-            record.fail(Failure("vmap", "", main.label, message=f"under vmap the op raises {says(outcome)}"))
-        return
-    results, _, pulled = outcome
-    for row, variant in enumerate(main.returned):
-        context = main.context(variant, "vmap")
-        own_results, own_cotangents = _own(main, variant, main.returned[variant], rounding)
-        compare_results(subject, record, context, [r[row] for r in results], own_results, rounding)
-        compare_cotangents(subject, record, context, [g[row] for g in pulled], own_cotangents, rounding)
-
-
-def _own(main: Setting, variant: str, returned: Any, rounding: Rounding) -> tuple[list[Ball], list[Ball]]:
-    """What the op itself returned, right or wrong, give or take twice what the reference is allowed."""
-    ref = main.references[variant]
-    groups = (_lifted(ref.results), ref.cotangents)
-    allowed = [[2 * enclosure.allowance(b, rounding) for b in group] for group in groups]
-    allowed[0] = [a[0] for a in allowed[0]]
-    return tuple(
-        [_about(g, a) for g, a in zip(got, group, strict=False)]
-        for got, group in zip(returned, allowed, strict=True)
-    )  # type: ignore[return-value]
-
-
-def _about(got: Any, allowed: Any) -> Ball:
-    """A ball about what came; about nothing in particular where it has not the shape it should have."""
-    if np.shape(got) != np.shape(allowed):
-        allowed = np.full(np.shape(got), np.inf)
-    return Ball(np.asarray(got, np.float64), allowed)
-
-
-# --- second order -----------------------------------------------------------------------------------------
-
-
-def _one(main: Setting) -> list[np.ndarray]:
-    """The random cotangent of the first variant."""
-    at = list(main.probes[main.variant(0)]).index("random")
-    return [c[at] for c in main.cotangents(main.variant(0))]
-
-
-def _directions(
-    subject: Problem, main: Setting
-) -> tuple[list[np.ndarray], tuple[list[np.ndarray], list[np.ndarray]]]:
-    arrays = main.arguments(0)[0]
-    rng = probes.generator(main.key, 7)
-    floats = [np.asarray(arrays[i]) for i in subject.floats]
-    weights = [rng.normal(size=f.shape) for f in floats]
-    tangents = [rng.normal(size=f.shape) * np.max(abs(f), initial=1e-3) for f in floats]
-    return weights, (tangents, [rng.normal(size=c.shape) for c in _one(main)])
-
-
-def second_order_stages(
-    subject: Problem,
-    record: Record,
-    main: Setting,
-    outcomes: Mapping[Any, Any],
-    rounding: Rounding,
-    kinks: bool,
-) -> None:
-    """The derivative of the op's VJP against that of the primal's, backward and forward over it."""
-    weights, tangents = _directions(subject, main)
-    cotangent = _one(main)
-    for stage, directions in zip(_SECOND_ORDER, ((weights,), tangents), strict=True):
-        outcome = outcomes[stage]
-        if isinstance(outcome, Exception):
-            record.skipped[stage] = f"the op's VJP cannot be differentiated: {says(outcome)}"
-            continue
-        program = second_order_program(subject.primal, subject, forward=stage == _SECOND_ORDER[1])
-        try:
-            jaxpr = trace(program, main.arguments(0)[0], cotangent, directions)
-        except Exception as error:
-            record.skipped[stage] = f"the primal's VJP cannot be differentiated: {says(error)}"
-            continue
-        rest = jax.tree.leaves((cotangent, directions))
-        balls, _ = enclose_smooth(jaxpr, main.arguments(0)[0], rest, subject, rounding, kinks)
-        context = Context(
-            stage, main.label, ["random"], "", main.arguments(0)[0], [c[None] for c in cotangent]
-        )
-        got = jax.tree.leaves(outcome)
-        compare_cotangents(subject, record, context, [g[None] for g in got], _lifted(balls), rounding)
-
-
-def _lifted(balls: Sequence[Ball]) -> list[Ball]:
-    return [Ball(b.value[None], None if b.radius is None else np.asarray(b.radius)[None]) for b in balls]
+    cotangents = [np.stack(column) for column in zip(*(p.cotangents for p in points), strict=True)]
+    program = Program(of, (arrays, cotangents, 0), "compiled")
+    for k, point in enumerate(points):
+        arguments = (arrays, cotangents, k)
+        standard, outcome = returned[point]
+        expected, raised = standard.about(outcome), failing("vmap", "under vmap ")
+        yield Case("vmap", point, program, arguments, expected, compare.hold, raised, narrow, standard)
 
 
 # --- eager ------------------------------------------------------------------------------------------------
 
 
-def eager_stage(subject: Problem, record: Record, main: Setting, rounding: Rounding) -> None:
+def _eager(problem: Problem, points: Sequence[Point], returned: Returned, narrow: bool) -> Iterator[Case]:
     """Without jit the same as with it; and again, with another point's forward pass in between."""
-    variants = list(main.returned)[:2]
-    chosen = [i for i, name in enumerate(main.probes[variants[0]]) if name in _FEW] if variants else []
+    chosen = [i for i, name in enumerate(points[0].names) if name in _FEW]
+    few = {p: p.rows(chosen) for p in points}
+    once = Program(partial(_one_by_one, problem=problem), (), "eager")
+    again = Program(partial(_both_first, problem=problem), (), "eager")
+    every = [few[p].arguments for p in points]
+    for k, point in enumerate(points):
+        standard, outcome = returned[point]
+        expected, standard = standard.about(outcome).rows(chosen), standard.rows(chosen)
+        runs = {"jit": (once, few[point].arguments), "determinism": (again, (every, k))}
+        for stage, (program, arguments) in runs.items():
+            raised = failing("jit", "without jit ")
+            yield Case(
+                stage, few[point], program, arguments, expected, compare.hold, raised, narrow, standard
+            )
+
+
+def _one_by_one(fun: Function, problem: Problem) -> Callable[..., Outcome]:
+    """A `vjp_program` whose rows are pulled back one at a time."""
+
+    def program(arrays: Sequence[Any], cotangents: Sequence[Any]) -> Outcome:
+        return _pulled(_forward(fun, problem, arrays), cotangents)
+
+    return program
+
+
+def _both_first(fun: Function, problem: Problem) -> Callable[..., Outcome]:
+    """The same for one of several points, once the forward pass has been at all of them."""
+
+    def program(every: Sequence[Any], k: int) -> Outcome:
+        passes = [_forward(fun, problem, arrays) for arrays, _ in every]
+        return _pulled(passes[k], every[k][1])
+
+    return program
+
+
+def _forward(fun: Function, problem: Problem, arrays: Sequence[Any]) -> Any:
+    forward, arrays = forward_program(fun, problem), list(map(jnp.asarray, arrays))
+    return jax.vjp(lambda floats: forward(problem.put(arrays, floats)), problem.pick(arrays), has_aux=True)
+
+
+def _pulled(forward: Any, cotangents: Sequence[Any]) -> Outcome:
+    (results, backward, others), count = forward, len(cotangents[0])
+    rows = [
+        backward([jnp.asarray(c[i], r.dtype) for c, r in zip(cotangents, results, strict=True)])[0]
+        for i in range(count)
+    ]
+    pulled = [jnp.stack(column) for column in zip(*rows, strict=True)]
+    return Outcome([r[None] for r in results], [o[None] for o in others], pulled)
+
+
+# --- second order -----------------------------------------------------------------------------------------
+
+
+def _second_order(exam: Examination, point: Point, stage: str) -> Case | Finding:
+    """The derivative of the op's VJP against that of the primal's, backward and forward over it."""
+    problem, along = exam.problem, point.one
+    directions = _directions(exam, along)[stage]
+    of = partial(second_order_program, problem=problem, forward=stage == "forward over reverse")
+    arguments = (*along.arguments, directions)
     try:
-        first = {v: _pulled(main, v, _eager(subject, main, v), chosen) for v in variants}
-        points = {v: _eager(subject, main, v) for v in variants}
-        second = {v: _pulled(main, v, points[v], chosen) for v in variants}
+        jaxpr = trace(of(problem.primal), *arguments)
     except Exception as error:
-        record.fail(Failure("jit", "", main.label, message=f"without jit the op raises {says(error)}"))
-        return
-    for variant in variants:
-        own_results, own_cotangents = _own(main, variant, main.returned[variant], rounding)
-        few = [Ball(b.value[chosen], b.radius[chosen]) for b in own_cotangents]
-        again = [Ball(g, b.radius) for g, b in zip(first[variant][1], few, strict=True)]
-        for stage, (results, pulled), expected in (
-            ("jit", first[variant], few),
-            ("determinism", second[variant], again),
-        ):
-            whole = main.context(variant, stage)
-            cotangents = [c[chosen] for c in whole.cotangents]
-            context = Context(stage, whole.where, _FEW, "float64", whole.arguments, cotangents)
-            compare_results(subject, record, context, results, own_results, rounding)
-            compare_cotangents(subject, record, context, pulled, expected, rounding)
+        return Finding(stage, skipped=f"the primal's VJP cannot be differentiated: {says(error)}")
+    rest = jax.tree.leaves(arguments[1:])
+    expected = of_program(problem, jaxpr, (point.arrays, rest), exam.working, kinks=exam.kinks, order=2)
+
+    def skipped(problem: Problem, case: Case, error: Exception, peer: Peer) -> Finding:
+        return Finding(stage, skipped=f"the op's VJP cannot be differentiated: {says(error)}")
+
+    return Case(
+        stage,
+        replace(along, dtype=""),
+        Program(of, arguments),
+        arguments,
+        expected,
+        compare.hold,
+        skipped,
+        exam.narrow,
+    )
 
 
-def _pulled(
-    main: Setting, variant: str, point: Any, chosen: Sequence[int]
-) -> tuple[list[Any], list[np.ndarray]]:
-    """An op's results and the cotangents of a few probes, [probe, *leaf], from its backward pass."""
-    results, backward = point
-    cotangents = main.cotangents(variant)
-    rows = [backward([jnp.asarray(c[i]) for c in cotangents])[0] for i in chosen]
-    return results, [np.stack(column).astype(np.float64) for column in zip(*rows, strict=True)]
-
-
-def _eager(subject: Problem, main: Setting, variant: str) -> tuple[list[Any], Any]:
-    """The op's results at a variant, and its backward pass from there."""
-    arrays = [jnp.asarray(a) for a in main.wide[variant]]
-
-    def of_floats(floats: Sequence[Any]) -> list[Any]:
-        merged = list(arrays)
-        for i, a in zip(subject.floats, floats, strict=True):
-            merged[i] = a
-        results = [jnp.asarray(r) for r in jax.tree.leaves(subject.op(*subject.arguments(merged)))]
-        return [r for r in results if jnp.issubdtype(r.dtype, jnp.floating)]
-
-    return jax.vjp(of_floats, [arrays[i] for i in subject.floats])
-
-
-# --- NaN and infinity -------------------------------------------------------------------------------------
-
-
-def non_finite_stage(
-    subject: Problem, record: Record, main: Setting, together: Together, defaults: Mapping[Any, Any]
-) -> None:
-    """What is not finite in the primal must not be swallowed by the op.
-
-    Cotangents are looked at for NaN alone: at infinity a hand rule may well be finite where autodiff is
-    not, which is what some are written for.
-    """
-    variant = main.variant(0)
-    at = list(main.probes[variant]).index("random")
-    for j, i in enumerate(subject.floats):
-        for poison in (np.nan, np.inf):
-            arrays, cotangents = main.arguments(0)
-            arrays = list(arrays)
-            if np.size(arrays[i]) == 0:
-                continue
-            arrays[i] = np.array(arrays[i])
-            arrays[i].flat[0] = poison
-            ref = reference(main.jaxpr, arrays, cotangents, subject, enclosure.rounding(np.float64), False)
-            outcome = together.run({**defaults, main.key: (arrays, cotangents)})[main.key]
-            if isinstance(outcome, Exception):
-                record.fail(Failure("non-finite", "", main.label, message=f"the op raises {says(outcome)}"))
-                continue
-            results, _, pulled = outcome
-            pairs = [("its result", r, b.value) for r, b in zip(results, ref.results, strict=False)]
-            if np.isnan(poison):
-                pairs += [
-                    (f"the cotangent of {subject.labels[k]}", g[at], b.value[at])
-                    for k, g, b in zip(subject.floats, pulled, ref.cotangents, strict=True)
-                ]
-            record.count("non-finite", len(pairs))
-            for what, got, expected in pairs:
-                _propagates(
-                    record, subject.labels[subject.floats[j]], main.label, poison, what, got, expected
-                )
-
-
-def _propagates(
-    record: Record, label: str, where: str, poison: float, what: str, got: Any, expected: Any
-) -> None:
-    if np.shape(got) != np.shape(expected):
-        return
-    swallowed = np.isfinite(got) & ~np.isfinite(expected)
-    if np.any(swallowed):
-        number = f"{int(np.sum(swallowed))} of {swallowed.size} elements"
-        message = f"with {poison} in {label}, {what} is finite where the primal's is not ({number})"
-        record.fail(Failure("non-finite", label, where, message=message))
-    if np.isnan(poison) and what == "its result" and np.any(np.isnan(got) & np.isfinite(expected)):
-        record.note(f"with NaN in {label}, the op's result is NaN where the primal's is not")
+def _directions(exam: Examination, along: Point) -> dict[str, Any]:
+    """Weights for the VJP's results; tangents for its arguments."""
+    rng = probes.generator(2, 7)
+    floats = [np.asarray(along.arrays[i]) for i in exam.problem.floats]
+    weights = [rng.normal(size=f.shape) for f in floats]
+    tangents = [rng.normal(size=f.shape) * np.max(abs(f), initial=1e-3) for f in floats]
+    return {
+        "reverse over reverse": weights,
+        "forward over reverse": (tangents, [rng.normal(size=c.shape) for c in along.cotangents]),
+    }

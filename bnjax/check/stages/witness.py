@@ -5,88 +5,91 @@
 tolerance.  It is autodiff of the *primal* that is on trial here: a custom rule inside it may be wrong.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bnjax.check import enclosure, probes
-from bnjax.check.points import Setting
-from bnjax.check.programs import Problem, forward_program, primitives, trace
-from bnjax.check.report import Failure, Record
+from bnjax.check.examination import Examination
+from bnjax.check.points import Point
+from bnjax.check.programs import forward_program, trace
+from bnjax.check.reference import Reference, radius
+from bnjax.check.report import Failure, Finding
+from bnjax.jaxprs import equations
 
 _STEPS = 2.0 ** -np.arange(4, 15)
 _NODES = np.arange(-4, 5)
+_GRID = _STEPS[:, None] * _NODES
 _ORDER_8 = np.array([1 / 280, -4 / 105, 1 / 5, -4 / 5, 0, 4 / 5, -1 / 5, 4 / 105, -1 / 280])
 _ORDER_6 = np.array([0, -1 / 60, 3 / 20, -3 / 4, 0, 3 / 4, -3 / 20, 1 / 60, 0])
 _FORWARD = np.array([0, 0, 0, 0, -3 / 2, 2, -1 / 2, 0, 0])
+_KINDS_OF_DATA = 3
 
 
-def witness_stage(subject: Problem, record: Record, main: Setting) -> None:
+class _Slope(NamedTuple):
+    """φ'(0), how far the estimates of it disagree, and whether φ has a kink there."""
+
+    value: float
+    error: float
+    kink: bool
+
+
+def cases(exam: Examination) -> Iterator[Finding]:
     """Autodiff of the primal against differences, for every float argument on three kinds of data."""
-    forward = jax.vmap(forward_program(subject.primal, subject))
-    variants = list(main.wide)[:3]
-    grid = _STEPS[:, None] * _NODES
-    stacked = [
-        np.broadcast_to(a, (grid.size, *np.shape(a)))
-        if isinstance(a, np.ndarray)
-        else np.stack([a] * grid.size)
-        for a in main.wide[variants[0]]
-    ]
+    if exam.main is None:
+        return
+    points = exam.main.points[:_KINDS_OF_DATA]
+    stacked = list(map(_copies, points[0].arrays))
     try:
-        jaxpr = trace(forward, stacked)
+        jaxpr = trace(jax.vmap(forward_program(exam.problem.primal, exam.problem)), stacked)
     except Exception:
-        record.note("no witness by differences: the primal cannot be vmapped")
+        yield Finding(note="no witness by differences: the primal cannot be vmapped")
         return
-    for variant in variants:
-        at = list(main.probes[variant]).index("random")
-        cotangents = [c[at] for c in main.cotangents(variant)]
-        for j in range(len(subject.floats)):
-            _witness(subject, record, main, variant, j, jaxpr, grid, cotangents, at)
+    for point in points:
+        expected = exam.reference(exam.slice, point.one, enclosure.rounding(np.float64))
+        for j in range(len(exam.problem.floats)):
+            yield from _witness(exam, point.one, expected, jaxpr, j)
 
 
-def _witness(
-    subject: Problem,
-    record: Record,
-    main: Setting,
-    variant: str,
-    j: int,
-    jaxpr: Any,
-    grid: np.ndarray,
-    cotangents: list[np.ndarray],
-    at: int,
-) -> None:
-    i = subject.floats[j]
-    arrays = main.wide[variant]
-    direction = _direction(np.asarray(arrays[i]), j)
-    stacked = [np.broadcast_to(a, (grid.size, *np.shape(a))) for a in arrays]
-    stacked[i] = arrays[i] + np.multiply.outer(grid.ravel(), direction)
-    balls = enclosure.enclose(jaxpr, stacked, enclosure.rounding(np.float64))
-    phi = sum(
-        (b.value * c).reshape(grid.size, -1).sum(1) for b, c in zip(balls, cotangents, strict=False)
-    ).reshape(grid.shape)
-    derivative, error, kink = _differences(phi)
-    ball = main.references[variant].cotangents[j]
-    terms = ball.value[at] * direction
-    claimed = float(np.sum(terms))
-    slack = 0.0 if ball.radius is None else float(np.sum(ball.radius[at] * abs(direction)))
-    if (
-        kink
-        or not np.isfinite(derivative + claimed + slack)
-        or error > 1e-4 * np.sum(abs(terms)) + 1e-4 * abs(derivative)
-    ):
+def _witness(exam: Examination, along: Point, expected: Reference, jaxpr: Any, j: int) -> Iterator[Finding]:
+    i, label = exam.problem.floats[j], exam.problem.labels[j]
+    direction = _direction(np.asarray(along.arrays[i]), j)
+    slope = _slope(_phi(jaxpr, along, i, direction))
+    ball = expected.cotangents[j]
+    terms = ball.value[0] * direction
+    claimed, size = float(np.sum(terms)), float(np.sum(abs(terms)))
+    slack = float(np.sum(radius(ball)[0] * abs(direction)))
+    finite = np.isfinite(slope.value + claimed + slack)
+    if slope.kink or not finite or slope.error > 1e-4 * (size + abs(slope.value)):
         return
-    record.count("oracle", 1)
-    bound = 100 * error + 1e-9 * float(np.sum(abs(terms))) + slack
-    if abs(derivative - claimed) <= bound:
+    yield Finding("oracle", 1)
+    if abs(slope.value - claimed) <= 100 * slope.error + 1e-9 * size + slack:
         return
-    label = subject.labels[i]
-    message = f"⟨VJP(dy), v⟩ in {label} is {claimed:.9g} by autodiff, {derivative:.9g} by differences: "
-    if any(e.primitive.name == "stop_gradient" for e in primitives(jaxpr.jaxpr)):
-        record.note(message + "the primal holds a stop_gradient, so autodiff is taken at its word")
+    message = f"⟨VJP(dy), v⟩ in {label} is {claimed:.9g} by autodiff, {slope.value:.9g} by differences: "
+    if any(e.primitive.name == "stop_gradient" for e in equations(jaxpr)):
+        yield Finding(note=message + "the primal holds a stop_gradient, so autodiff is taken at its word")
     else:
         message += "a derivative rule inside the primal is wrong"
-        record.fail(Failure("oracle", label, f"{main.label}, {variant}", "random", message=message))
+        yield Finding(failure=Failure("oracle", label, along.where, "random", message=message))
+
+
+def _phi(jaxpr: Any, along: Point, i: int, direction: np.ndarray) -> np.ndarray:
+    """⟨dy, f⟩ at every step and node of the grid, the array i moved along `direction`."""
+    stacked = list(map(_copies, along.arrays))
+    stacked[i] = along.arrays[i] + np.multiply.outer(_GRID.ravel(), direction)
+    balls = enclosure.enclose(jaxpr, stacked, enclosure.rounding(np.float64))
+    products = [b.value * c[0] for b, c in zip(balls, along.cotangents, strict=False)]
+    return np.sum([p.reshape(_GRID.size, -1).sum(1) for p in products], axis=0).reshape(_GRID.shape)
+
+
+def _copies(a: Any) -> Any:
+    """One for every step and node."""
+    if isinstance(a, np.ndarray):
+        return np.broadcast_to(a, (_GRID.size, *a.shape))
+    return jnp.stack([a] * _GRID.size)
 
 
 def _direction(values: np.ndarray, j: int) -> np.ndarray:
@@ -99,17 +102,16 @@ def _direction(values: np.ndarray, j: int) -> np.ndarray:
     return signs * (spread or float(np.max(np.abs(values), initial=0)) or 1.0)
 
 
-def _differences(phi: np.ndarray) -> tuple[float, float, bool]:
-    """φ'(0), how far the estimates of it disagree, and whether φ has a kink there."""
+def _slope(phi: np.ndarray) -> _Slope:
     eighth, sixth = phi @ _ORDER_8 / _STEPS, phi @ _ORDER_6 / _STEPS
     right, left = phi @ _FORWARD / _STEPS, -(phi[:, ::-1] @ _FORWARD) / _STEPS
     error = abs(eighth - sixth)[:-1] + abs(np.diff(eighth))
     if not np.any(np.isfinite(error)):
-        return float("nan"), float("inf"), False
+        return _Slope(float("nan"), float("inf"), False)
     best = int(np.nanargmin(error))
     rounding = 2.0**-50 * np.max(abs(phi[best])) / _STEPS[best]
     kink = (
         abs(right[-3] - left[-3])
         > 1e-3 * (abs(right[-3]) + abs(left[-3])) + 1e3 * 2.0**-50 * np.max(abs(phi)) / _STEPS[-3]
     )
-    return float(eighth[best]), float(error[best] + rounding), bool(kink)
+    return _Slope(float(eighth[best]), float(error[best] + rounding), bool(kink))

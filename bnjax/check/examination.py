@@ -1,0 +1,113 @@
+"""What all stages of one check share."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr
+
+from bnjax.check import enclosure, points
+from bnjax.check.enclosure import Rounding
+from bnjax.check.points import Point, Setting
+from bnjax.check.probes import Role
+from bnjax.check.problem import Function, Problem
+from bnjax.check.programs import forward_program, holds, narrow_dtype, trace, vjp_program
+from bnjax.check.reference import KINKS, Reference, reference
+from bnjax.check.report import says
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The problem, where it is looked at, and what is known of it beforehand.
+
+    Attributes:
+      small: the small settings; `given` is the one of the arguments that came, where they are few.
+      kinks: whether the primal compares, rounds or picks floats, so that it may have no derivative somewhere.
+      narrow: whether the op or the primal computes in less than float64 where all arguments are float64.
+      notes: what should be known.
+    """
+
+    problem: Problem
+    small: list[Setting]
+    given: Setting | None
+    kinks: bool
+    narrow: bool
+    notes: list[str]
+
+    @property
+    def working(self) -> Rounding:
+        """The precision that is allowed for where all arguments are float64."""
+        return enclosure.rounding(np.float32 if self.narrow else np.float64)
+
+    @property
+    def settings(self) -> list[Setting]:
+        """All of them."""
+        return self.small if self.given is None else [*self.small, self.given]
+
+    @property
+    def main(self) -> Setting | None:
+        """The setting of the costlier stages: the batch of 3, else what there is."""
+        threes = (s for s in self.settings if s.shrunk and s.shrunk.role is Role.MAIN)
+        return next(threes, self.settings[-1] if self.settings else None)
+
+    @property
+    def largest(self) -> Setting | None:
+        """The setting of the most elements."""
+        return max(self.settings, key=lambda s: sum(map(np.size, s.points[0].arrays)), default=None)
+
+    @cached_property
+    def slice(self) -> ClosedJaxpr:
+        """`vjp_program` of the primal at the main setting, along one cotangent."""
+        assert self.main is not None
+        return trace(vjp_program(self.problem.primal, self.problem), *self.main.points[0].one.arguments)
+
+    def reference(self, jaxpr: ClosedJaxpr, point: Point, rounding: Rounding) -> Reference:
+        """What should come back at `point`, by `jaxpr`, the primal's `vjp_program`."""
+        return reference(self.problem, jaxpr, point.arguments, rounding, kinks=self.kinks)
+
+
+class Unexamined(Exception):
+    """What keeps a check from being made: the stage and the message of its failure."""
+
+    def __init__(self, stage: str, message: str):
+        super().__init__(message)
+        self.stage = stage
+
+
+def examination(problem: Problem) -> Examination:
+    """Look at the primal and choose the settings; `Unexamined` where it cannot be looked at."""
+    if not problem.floats:
+        raise Unexamined("evidence", "no evidence: no argument is a floating-point array")
+    try:
+        forward = trace(forward_program(problem.primal, problem), problem.given)
+    except Exception as error:
+        raise Unexamined("oracle", f"the primal raises {says(error)}") from error
+    if not any(jnp.issubdtype(a.dtype, jnp.floating) for a in forward.out_avals):
+        raise Unexamined("oracle", "the primal has no floating-point result to differentiate")
+    small, notes = points.small_settings(problem)
+    given = points.given_setting(problem)
+    narrow = _narrow(problem, [*small, *([given] if given else [])][-1:])
+    if narrow:
+        notes = [*notes, f"the {narrow} though its arguments are float64: held to float32 there"]
+    return Examination(problem, small, given, holds(forward, KINKS), bool(narrow), notes)
+
+
+def _narrow(problem: Problem, settings: list[Setting]) -> str:
+    """Which of op and primal computes in what, if it is narrower than float64 where all arguments are."""
+    functions = {"op": problem.op, "primal": problem.primal}
+    jaxprs = {name: _ones(fun, problem) for name, fun in functions.items()} if not settings else {}
+    for setting in settings:
+        jaxprs = {"op": setting.op and setting.op.jaxpr, "primal": setting.jaxpr}
+    for name, jaxpr in jaxprs.items():
+        dtype = narrow_dtype(jaxpr) if jaxpr is not None else None
+        if dtype is not None:
+            return f"{name} computes in {dtype}"
+    return ""
+
+
+def _ones(fun: Function, problem: Problem) -> ClosedJaxpr | None:
+    try:
+        return trace(vjp_program(fun, problem), problem.given, None)
+    except Exception:  # for the stages to find
+        return None

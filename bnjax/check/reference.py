@@ -1,0 +1,217 @@
+"""What should come back: the primal's own VJP in float64, an enclosure beside each number."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr
+
+from bnjax.check import enclosure, probes
+from bnjax.check.enclosure import Ball, Rounding
+from bnjax.check.problem import Problem
+from bnjax.check.programs import Outcome
+
+_JUMP = 2.0**-20  # of the largest element: what no smooth program changes by within a hair
+KINKS = frozenset({
+    *("max", "min", "abs", "sign", "floor", "ceil", "round", "clamp", "gt", "lt", "ge", "le", "eq", "ne"),
+    *("reduce_max", "reduce_min", "argmax", "argmin", "sort", "top_k", "cummax", "cummin"),
+    *("reduce_window_max", "reduce_window_min", "select_and_scatter_add", "select_and_gather_add"),
+})  # fmt: skip
+
+
+class Worst(NamedTuple):
+    """Of one leaf, [row, *leaf], for each row: the element that is furthest from its bound."""
+
+    ratio: Any  # |got − value| / bound; 0 where there is no finite reference
+    place: Any  # in the flattened leaf
+    shown: Any  # whether 0 in its stead would have failed: there is evidence
+    got: Any
+    value: Any
+    bound: Any
+
+
+class Expected(Protocol):
+    """What an outcome is held to."""
+
+    @property
+    def shapes(self) -> Sequence[tuple[int, ...]]:
+        """Of the floating results, rows included."""
+
+    @property
+    def others(self) -> Sequence[Ball] | None:
+        """The other results; None where they are not compared."""
+
+    def weigh(self, outcome: Outcome) -> list[Worst]:
+        """The worst of every leaf: of the results, then of the cotangents."""
+
+    def widened(self) -> "Expected | None":
+        """The same with kinks taken in; None where there are none."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Balls, [row, *leaf], about what should come back, and the precision that is allowed for.
+
+    `wider` makes the balls that take in kinks, which takes as long again twice: only where they matter.
+    """
+
+    results: Sequence[Ball]
+    others: Sequence[Ball]
+    cotangents: Sequence[Ball]
+    rounding: Rounding
+    kinks: int = 0  # elements at which the primal has no derivative
+    wider: Callable[[], "Reference"] | None = None
+
+    def widened(self) -> "Reference | None":
+        """The same with kinks taken in; None where there are none."""
+        return None if self.wider is None else self.wider()
+
+    def _changed(self, change: Callable[["Reference"], "Reference"]) -> "Reference":
+        wider = self.wider
+        return replace(change(self), wider=None if wider is None else lambda: change(wider()))
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of the floating results, rows included."""
+        return [b.value.shape for b in self.results]
+
+    def weigh(self, outcome: Outcome, xp: Any = np) -> list[Worst]:
+        """The worst of every leaf: of the results, then of the cotangents."""
+        leaves = [*outcome.results, *outcome.cotangents]
+        balls = [*self.results, *self.cotangents]
+        return [worst(got, ball, self.rounding, xp) for got, ball in zip(leaves, balls, strict=True)]
+
+    def coarse(self) -> "Reference":
+        """With the floor of every cotangent's row raised to that of the whole leaf.
+
+        Where s(1 − s) is all that is left of a derivative a right rule may round it to 0, while the
+        reference knows it to the last digit.
+        """
+
+        def raised(ball: Ball) -> Ball:
+            finite = abs(ball.value[np.isfinite(ball.value)])
+            return Ball(ball.value, radius(ball) + self.rounding.floor * np.max(finite, initial=0))
+
+        return self._changed(lambda r: replace(r, cotangents=list(map(raised, r.cotangents))))
+
+    def about(self, outcome: Outcome) -> "Reference":
+        """The same bounds, doubled, about what the op itself returned, right or wrong."""
+
+        def own(got: Sequence[Any], balls: Sequence[Ball]) -> list[Ball]:
+            pairs = zip(got, balls, strict=True)
+            return [
+                Ball(np.asarray(g, np.float64), 2 * enclosure.allowance(b, self.rounding)) for g, b in pairs
+            ]
+
+        return self._changed(
+            lambda r: replace(
+                r,
+                results=own(outcome.results, r.results),
+                cotangents=own(outcome.cotangents, r.cotangents),
+            )
+        )
+
+    def rows(self, chosen: Sequence[int]) -> "Reference":
+        """A few of the cotangents' rows."""
+
+        def few(ball: Ball) -> Ball:
+            return Ball(ball.value[chosen], radius(ball)[chosen])
+
+        return self._changed(lambda r: replace(r, cotangents=list(map(few, r.cotangents))))
+
+
+def radius(ball: Ball) -> Any:
+    """A ball's radius as an array."""
+    return np.zeros(ball.value.shape) if ball.radius is None else ball.radius
+
+
+def worst(got: Any, ball: Ball, rounding: Rounding, xp: Any = np) -> Worst:
+    """`Worst` of one leaf.  Elements without a finite reference are left out."""
+    rows = len(ball.value)
+    if ball.value.size == 0:
+        return Worst(*(np.zeros(rows) for _ in range(6)))
+    bound = enclosure.allowance(ball, rounding, xp)
+    got = xp.asarray(got).astype(np.float64)
+    known = xp.isfinite(ball.value) & xp.isfinite(bound)
+    ratio = xp.where(known, abs(got - ball.value) / bound, 0)
+    ratio = xp.where(known & ~xp.isfinite(got), np.inf, ratio).reshape(rows, -1)
+    shown = xp.any((known & (abs(ball.value) > 2 * bound)).reshape(rows, -1), axis=1)
+    place = xp.argmax(ratio, axis=1)
+    at = (xp.arange(rows), place)
+    numbers = (a.reshape(rows, -1)[at] for a in (got, ball.value, bound))
+    return Worst(ratio[at], place, shown, *numbers)
+
+
+def reference(
+    problem: Problem, jaxpr: ClosedJaxpr, arguments: tuple[Any, Any], rounding: Rounding, *, kinks: bool
+) -> Reference:
+    """`jaxpr`, a `vjp_program` of the primal, at (arrays, cotangents)."""
+    return of_program(problem, jaxpr, arguments, rounding, kinks=kinks, order=1)
+
+
+def of_program(
+    problem: Problem,
+    jaxpr: ClosedJaxpr,
+    arguments: tuple[Any, Any],
+    rounding: Rounding,
+    *,
+    kinks: bool,
+    order: int,
+) -> Reference:
+    """The same of a `second_order_program`, which returns cotangents alone, where `order` is 2."""
+
+    def wider() -> Reference:
+        balls, count = widened(problem, jaxpr, arguments, rounding)
+        return replace(split(problem, balls, rounding, order), kinks=count)
+
+    balls = enclosure.enclose(jaxpr, [*arguments[0], *arguments[1]], rounding)
+    found = split(problem, balls, rounding, order)
+    return replace(found, wider=wider) if kinks else found
+
+
+def split(problem: Problem, balls: Sequence[Ball], rounding: Rounding, order: int = 1) -> Reference:
+    """The balls of a program's leaves, told apart."""
+    last = len(balls) - len(problem.floats) if order == 1 else 0
+    count = sum(jnp.issubdtype(b.value.dtype, jnp.floating) for b in balls[:last])
+    return Reference(balls[:count], balls[count:last], balls[last:], rounding)
+
+
+def widened(
+    problem: Problem, jaxpr: ClosedJaxpr, arguments: tuple[Any, Any], rounding: Rounding, xp: Any = np
+) -> tuple[list[Ball], int]:
+    """The enclosures of a program's results, wider at a kink, and how many elements lie at one.
+
+    Where the values a hair to either side differ, either of the two, and what is between, is right: a
+    derivative's convention at a kink is not the checker's to choose.
+    """
+    arrays, rest = arguments
+    balls, one, other = (
+        enclosure.enclose(jaxpr, [*_moved(problem, arrays, sign, xp), *rest], rounding, xp)
+        for sign in (0, 1, -1)
+    )
+    found, count = [], 0
+    for ball, *sides in zip(balls, one, other, strict=True):
+        if jnp.issubdtype(ball.value.dtype, jnp.floating):
+            first, second = (s.value for s in sides)
+            jump = 2 * xp.maximum(abs(first - second), abs(first - ball.value))
+            jump = xp.where(xp.isnan(jump), 0, jump)
+            if xp is np:
+                count += int(np.sum(jump > _JUMP * np.max(abs(ball.value), initial=0)))
+            ball = Ball(ball.value, jump if ball.radius is None else ball.radius + jump)
+        found.append(ball)
+    return found, count
+
+
+def _moved(problem: Problem, arrays: Sequence[Any], sign: int, xp: Any) -> list[Any]:
+    """The floats a hair to one side, all of them at once."""
+    if sign == 0:
+        return list(arrays)
+
+    def moved(i: int) -> Any:
+        hair = probes.generator(i).uniform(0.5, 1, np.shape(arrays[i])) * sign * 2.0**-40
+        size = abs(xp.where(xp.isfinite(arrays[i]), arrays[i], 0))
+        return arrays[i] + hair * xp.maximum(size, 2.0**-12 * xp.max(size, initial=2.0**-88))
+
+    return problem.put(arrays, list(map(moved, problem.floats)))

@@ -1,0 +1,93 @@
+"""NaN and infinity: what is not finite in the primal must not be swallowed by the op."""
+
+from collections.abc import Container, Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from bnjax.check import enclosure, probes
+from bnjax.check.cases import Case, Peer, Program, failing
+from bnjax.check.examination import Examination
+from bnjax.check.points import Point
+from bnjax.check.problem import Problem
+from bnjax.check.programs import Outcome, vjp_program
+from bnjax.check.reference import Reference, reference
+from bnjax.check.report import Failure, Finding
+
+STAGE = "non-finite"
+
+
+def cases(exam: Examination, returned: Container[Point]) -> Iterator[Case | Finding]:
+    """One element of each float argument poisoned, at the main setting.
+
+    Required is that what depends on the poisoned number and is not finite in the primal is not finite in
+    the op.  What stays the same whatever that number is, as behind a mask, may be finite: 0·NaN is NaN in
+    autodiff, and a rule that selects is not worse.  Cotangents are looked at for NaN alone: at infinity a
+    hand rule may well be finite where autodiff is not, which is what some are written for.
+    """
+    if exam.main is None:
+        yield Finding(STAGE, skipped="the primal takes no small arguments")
+        return
+    if exam.main.points[0] not in returned:
+        return  # it raises there as it is
+    main = exam.main.points[0].one
+    program = Program(partial(vjp_program, problem=exam.problem), main.arguments)
+    for label, i in zip(exam.problem.labels, exam.problem.floats, strict=True):
+        if np.size(main.arrays[i]) == 0:
+            continue
+        fixed = _fixed(exam, main, i)
+        for poison in (np.nan, np.inf):
+            point = replace(_with(main, i, poison), where=exam.main.label)
+            expected = _reference(exam, point)
+            judge = partial(_judge, fixed=fixed, label=label, poison=poison)
+            yield Case(STAGE, point, program, point.arguments, expected, judge, failing(STAGE))
+
+
+def _with(point: Point, i: int, value: float) -> Point:
+    """The point with another first element of the array i."""
+    arrays = list(point.arrays)
+    arrays[i] = np.array(arrays[i])
+    arrays[i].flat[0] = value
+    return replace(point, arrays=arrays)
+
+
+def _reference(exam: Examination, point: Point) -> Reference:
+    exact = enclosure.rounding(np.float64)
+    return reference(exam.problem, exam.slice, point.arguments, exact, kinks=False)
+
+
+def _fixed(exam: Examination, point: Point, i: int) -> list[np.ndarray]:
+    """Of every result and cotangent, the elements that the array's first element has no part in."""
+    value = float(point.arrays[i].flat[0])
+    factors = (1.0, 2.5) if probes.is_positive(exam.problem.arrays[i].sample) else (1.0, 2.5, -1.5)
+    references = [_reference(exam, _with(point, i, f * value)) for f in factors]
+    leaves = zip(*([*r.results, *r.cotangents] for r in references), strict=True)
+    return [np.all([b.value == leaf[0].value for b in leaf], axis=0) for leaf in leaves]
+
+
+def _judge(
+    problem: Problem,
+    case: Case,
+    outcome: Outcome,
+    peer: Peer,
+    *,
+    fixed: list[np.ndarray],
+    label: str,
+    poison: float,
+) -> Iterator[Finding]:
+    expected: Reference = case.expected
+    names = ["its result"] * len(expected.results) + [f"the cotangent of {n}" for n in problem.labels]
+    leaves = [*outcome.results, *outcome.cotangents]
+    balls = [*expected.results, *expected.cotangents]
+    for what, got, ball, free in zip(names, leaves, balls, fixed, strict=False):
+        failure, note = None, ""
+        if np.shape(got) == np.shape(ball.value) and (np.isnan(poison) or what == "its result"):
+            swallowed = np.isfinite(got) & ~np.isfinite(ball.value) & ~free
+            if np.any(swallowed):
+                number = f"{int(np.sum(swallowed))} of {swallowed.size} elements"
+                message = f"with {poison} in {label}, {what} is finite where the primal's is not ({number})"
+                failure = Failure(STAGE, label, case.point.where, message=message)
+            if np.isnan(poison) and what == "its result" and np.any(np.isnan(got) & np.isfinite(ball.value)):
+                note = f"with NaN in {label}, the op's result is NaN where the primal's is not"
+            yield Finding(STAGE, 1, failure, note=note)

@@ -1,0 +1,131 @@
+"""Three verdicts: ok, WRONG, could not be checked; and what a report says when it is none of the first."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnjax.check import check_vjp
+from bnjax.check.stages import wide
+
+X = np.random.default_rng(7).normal(size=6).astype(np.float32)
+
+
+def rule(primal, backward):
+    op = jax.custom_vjp(primal)
+    op.defvjp(lambda *args: (primal(*args), args), backward)
+    return op
+
+
+def square(x):
+    return x**2
+
+
+RIGHT = rule(square, lambda args, dy: (2 * dy * args[0],))
+WRONG = rule(square, lambda args, dy: (dy * args[0],))
+
+
+def test_the_three_verdicts_are_in_the_heading_and_in_json():
+    def unseen(x, y):
+        return x + 0 * y
+
+    for args, verdict in (
+        ((RIGHT, square, X), "ok"),
+        ((WRONG, square, X), "WRONG"),
+        ((unseen, unseen, X, X), "could not be checked"),
+    ):
+        report = check_vjp(*args)
+        assert report.verdict == verdict
+        assert report.ok is (verdict == "ok")
+        assert f": {verdict} (" in str(report).splitlines()[0]
+        assert report.to_json()["verdict"] == verdict
+
+
+def test_what_the_check_cannot_do_is_not_held_against_the_rule(monkeypatch):
+    def broken(*args):
+        raise RuntimeError("the checker's own")
+        yield
+
+    monkeypatch.setattr(wide, "cases", broken)
+    report = check_vjp(RIGHT, square, X)
+    assert report.verdict == "could not be checked"
+    assert "the checker's own" in str(report)
+    assert check_vjp(WRONG, square, X).verdict == "WRONG"  # the other stages see it
+
+
+@pytest.mark.parametrize("fault", [lambda x: x[0] / (1 // 0), lambda x: jnp.argmax(x)])
+def test_a_primal_that_cannot_be_differentiated_is_no_fault_of_the_op(fault):
+    assert check_vjp(square, fault, X).verdict == "could not be checked"
+
+
+def test_no_evidence_says_what_to_bind():
+    report = check_vjp(lambda x, scale: x + 0, lambda x, scale: x + 0, X, X)
+    assert "scale=" in str(report)
+    assert "scale" in {f.argument for f in report.failures}
+
+
+def test_an_argument_of_a_primal_without_names_has_the_ops():
+    def op(speed, mass):
+        return speed * mass
+
+    wrong = rule(op, lambda args, dy: (dy, dy * args[0]))
+    report = check_vjp(wrong, lambda *args: args[0] * args[1], X, X[::-1].copy())
+    assert {f.argument for f in report.failures if f.stage == "value"} == {"speed"}
+
+
+def test_a_long_message_keeps_its_end_and_a_ratio_to_nothing_is_not_given():
+    def backward(args, dy):
+        return (jnp.ones((7, 9)),)
+
+    text = str(check_vjp(rule(square, backward), square, X))
+    assert "7" in text
+    zero = rule(lambda x: 0 * x + jnp.sum(x) * 0, lambda args, dy: (1e-3 * dy,))
+    assert "e+30" not in str(check_vjp(zero, lambda x: 0 * x + jnp.sum(x) * 0, X))
+
+
+def masked(x, mask):
+    return jnp.sum(mask * x * x)
+
+
+def test_a_mask_that_selects_may_be_finite_where_autodiff_multiplies_by_zero():
+    mask = np.array([0, 1, 1, 0, 1, 1])
+    selects = rule(masked, lambda a, dy: (jnp.where(a[1] > 0, 2 * dy * a[0], 0), None))
+    holds_nan = np.where(mask, X, np.nan).astype(np.float32)
+    for x in (X, holds_nan):
+        report = check_vjp(selects, masked, x, mask)
+        assert report.ok, str(report)
+    swallows = rule(masked, lambda a, dy: (jnp.nan_to_num(2 * dy * a[0] * a[1]), None))
+    assert check_vjp(swallows, masked, X, np.ones(6, int)).verdict == "WRONG"
+
+
+@pytest.mark.parametrize("labels", [[5, 3, 3, 1, 0, 2], [-1, 3, -1, 5, 0, 2], [-3, 4, 4, 4, 0, -1]])
+def test_indices_stay_in_range_on_small_sizes(labels):
+    table = np.random.default_rng(8).normal(size=(7, 3)).astype(np.float32)
+
+    def looked_up(table, ids):
+        return table[ids]
+
+    def backward(args, dy):
+        rows = jnp.where(args[1] < 0, args[1] + len(args[0]), args[1])
+        return jax.nn.one_hot(rows, len(args[0]), dtype=dy.dtype).T @ dy, None
+
+    report = check_vjp(rule(looked_up, backward), looked_up, table, np.array(labels))
+    assert report.ok, str(report)
+
+
+def test_sizes_that_the_primal_does_not_mean_are_left_out():
+    points = np.random.default_rng(9).normal(size=(8, 2)).astype(np.float32)
+
+    def area(p):
+        return p[:, 0] * p[:, 1]
+
+    def scattered(args, dy):
+        p = args[0]
+        return (jnp.zeros_like(p).at[:, 0].set(dy * p[:, 1]).at[:, 1].set(dy * p[:, 0]),)
+
+    report = check_vjp(rule(area, scattered), area, points)
+    assert report.ok, str(report)
+    assert any("does not mean" in note for note in report.notes)
+    stacked = rule(area, lambda a, dy: (jnp.stack([dy * a[0][:, 1], dy * a[0][:, 0]], 1),))  # of 2 columns
+    report = check_vjp(stacked, area, points)
+    assert report.ok, str(report)

@@ -1,19 +1,21 @@
 """Which wrong rules do the checkers of today let through, and on which right ones do they alarm?
 
-Runs every mutant and every right rule through `bnjax.check_vjp`, `jax.test_util.check_grads` and, where
-PyTorch is installed, `torch.autograd.gradcheck`, each with its defaults and again in float64, and writes
-results/checkers.json.  `python experiments/checkers.py --sizes 8 131072` (sizes run at another time stay in
-the file); `--table` prints what is there.
+Runs every wrong and every right rule of two libraries, batch norm's own and one from beyond it, through
+`bnjax.check_vjp`, `jax.test_util.check_grads` and, where PyTorch is installed, `torch.autograd.gradcheck`,
+each with its defaults and again in float64, and writes results/checkers.json.  `python
+experiments/checkers.py` makes all of it (sizes and libraries run at another time stay in the file);
+`--table` prints what is there.
 """
 
 import argparse
 import importlib.util
+import itertools
 import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +23,25 @@ import numpy as np
 from jax.test_util import check_grads
 
 from bnjax.check import check_vjp
-from bnjax.verify.planted import MUTANTS
+from bnjax.verify.planted import MUTANTS, beyond
 from bnjax.verify.planted.right import RIGHT_RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "checkers.json"
 LARGEST_GRADCHECK = 512  # it builds the whole Jacobian, in its fast mode too once that has failed
+LARGEST_BEYOND = 64  # attention and recurrences over n: what they are like does not hang on a large one
+BATCH_NORM, BEYOND = "batch norm", "beyond"
+
+
+class Trial(NamedTuple):
+    """A rule with the arguments that the checkers try it on."""
+
+    library: str
+    name: str
+    wrong: bool
+    op: Callable[..., Any]
+    primal: Callable[..., Any]
+    arguments: tuple[Any, ...]
 
 
 def torch_if_installed() -> Any:
@@ -38,20 +53,26 @@ def torch_if_installed() -> Any:
     return torch
 
 
-# --- the checkers: (op, primal, arguments, wide) ↦ whether the rule is accepted -----------------------------
+# --- the checkers: (op, primal, arguments) ↦ whether the rule is accepted ---------------------------------
 
 
-def floats_only(op: Callable[..., Any], args: Sequence[Any]) -> tuple[Callable[..., Any], list[Any]]:
-    """`op` as a function of its float arguments, the others bound."""
-    at = [i for i, a in enumerate(args) if np.asarray(a).dtype.kind == "f"]
+def is_float(a: Any) -> bool:
+    """Whether a leaf is differentiated."""
+    return np.asarray(a).dtype.kind == "f"
 
-    def bound(*floats: Any) -> Any:
-        merged = list(args)
+
+def floats_only(op: Callable[..., Any], args: Sequence[Any]) -> tuple[Callable[..., list[Any]], list[Any]]:
+    """`op` from its arguments' float leaves, the others bound, to its results' leaves."""
+    leaves, tree = jax.tree.flatten(tuple(args))
+    at = [i for i, a in enumerate(leaves) if is_float(a)]
+
+    def bound(*floats: Any) -> list[Any]:
+        merged = list(leaves)
         for i, a in zip(at, floats, strict=True):
             merged[i] = a
-        return op(*merged)
+        return jax.tree.leaves(op(*jax.tree.unflatten(tree, merged)))
 
-    return bound, [args[i] for i in at]
+    return bound, [leaves[i] for i in at]
 
 
 def by_check_vjp(op: Callable[..., Any], primal: Callable[..., Any], args: Sequence[Any]) -> bool:
@@ -60,7 +81,7 @@ def by_check_vjp(op: Callable[..., Any], primal: Callable[..., Any], args: Seque
 
 
 def by_check_grads(op: Callable[..., Any], primal: Callable[..., Any], args: Sequence[Any]) -> bool:
-    """JAX's, first order, reverse mode; it raises where it refuses."""
+    """JAX's, first and second order, reverse mode; it raises where it refuses."""
     bound, floats = floats_only(op, args)
     check_grads(bound, [jnp.asarray(a) for a in floats], order=2, modes=("rev",))
     return True
@@ -75,12 +96,13 @@ def by_gradcheck(op: Callable[..., Any], primal: Callable[..., Any], args: Seque
         @staticmethod
         def forward(ctx: Any, *tensors: Any) -> Any:
             ctx.save_for_backward(*tensors)
-            return torch.from_numpy(np.array(bound(*(t.detach().numpy() for t in tensors))))
+            results = bound(*(t.detach().numpy() for t in tensors))
+            return tuple(torch.from_numpy(np.array(r)) for r in results)
 
         @staticmethod
-        def backward(ctx: Any, dy: Any) -> Any:
+        def backward(ctx: Any, *dy: Any) -> Any:
             arrays = [t.detach().numpy() for t in ctx.saved_tensors]
-            pulled = jax.vjp(bound, *arrays)[1](jnp.asarray(dy.detach().numpy()))
+            pulled = jax.vjp(bound, *arrays)[1]([jnp.asarray(d.detach().numpy()) for d in dy])
             return tuple(torch.from_numpy(np.array(p)) for p in pulled)
 
     tensors = [torch.from_numpy(np.array(a)).requires_grad_() for a in floats]
@@ -94,14 +116,15 @@ CHECKERS: dict[str, Callable[..., bool]] = {
 }
 
 
-def accepted(checker: str, case: Any, args: Sequence[Any], wide: bool) -> bool:
-    """Whether the checker lets the case pass; anything it raises is a refusal."""
+def accepted(checker: str, trial: Trial, wide: bool) -> bool:
+    """Whether the checker lets the rule pass; anything it raises is a refusal."""
+    args = trial.arguments
     with warnings.catch_warnings(), jax.enable_x64(wide):
         warnings.simplefilter("ignore")
         if wide:
-            args = [np.asarray(a, np.float64) if np.asarray(a).dtype.kind == "f" else a for a in args]
+            args = jax.tree.map(lambda a: np.asarray(a, np.float64) if is_float(a) else a, args)
         try:
-            return CHECKERS[checker](case.op, case.primal, args)
+            return CHECKERS[checker](trial.op, trial.primal, args)
         except Exception:
             return False
 
@@ -109,33 +132,43 @@ def accepted(checker: str, case: Any, args: Sequence[Any], wide: bool) -> bool:
 # --- the table --------------------------------------------------------------------------------------------
 
 
-def cases(n: int, seed: int) -> list[tuple[str, bool, Any, tuple[Any, ...]]]:
-    """(name, whether it is wrong, the rule, its arguments), the mutants first."""
-    wrong = [(m.name, True, m, m.arguments(n)) for m in MUTANTS]
-    return wrong + [(r.name, False, r, r.arguments(n, seed)) for r in RIGHT_RULES]
+def trials(library: str, n: int, seed: int) -> list[Trial]:
+    """The rules of a library at size n, the wrong ones first."""
+    if library == BEYOND:
+        cases = [(True, c) for c in beyond.WRONG] + [(False, c) for c in beyond.RIGHT]
+        return [Trial(library, c.name, wrong, c.op, c.primal, c.arguments(n, seed)) for wrong, c in cases]
+    planted = [Trial(library, m.name, True, m.op, m.primal, m.arguments(n)) for m in MUTANTS]
+    return planted + [
+        Trial(library, r.name, False, r.op, r.primal, r.arguments(n, seed)) for r in RIGHT_RULES
+    ]
 
 
-def run(n: int, seed: int, checkers: Sequence[str]) -> list[dict[str, Any]]:
-    """Every case of size n through every checker."""
+def run(library: str, n: int, seed: int, checkers: Sequence[str]) -> list[dict[str, Any]]:
+    """Every rule of a library, at size n, through every checker."""
     rows = []
-    for name, wrong, case, args in cases(n, seed):
-        row: dict[str, Any] = {"n": n, "case": name, "wrong": wrong}
+    for trial in trials(library, n, seed):
+        row: dict[str, Any] = {"library": library, "n": n, "case": trial.name, "wrong": trial.wrong}
         for checker in (c for c in checkers if c != "gradcheck" or n <= LARGEST_GRADCHECK):
             for wide in (False, True):
                 start = time.perf_counter()
-                passed = accepted(checker, case, args, wide)
+                passed = accepted(checker, trial, wide)
                 key = f"{checker}, {'float64' if wide else 'float32'}"
                 row[key] = {"accepted": passed, "seconds": round(time.perf_counter() - start, 3)}
         rows.append(row)
-        print(f"n = {n}: {name}", flush=True)
+        print(f"n = {n}: {trial.name}", flush=True)
     return rows
 
 
+def of(row: dict[str, Any]) -> tuple[str, int]:
+    """A row's library and size; rows of before there were two are batch norm's."""
+    return row.get("library", BATCH_NORM), row["n"]
+
+
 def save(rows: list[dict[str, Any]], seed: int) -> None:
-    """Write `rows`, beside those of other sizes that are there."""
-    sizes = {row["n"] for row in rows}
+    """Write `rows`, beside those of other libraries and sizes that are there."""
+    made = {of(row) for row in rows}
     if RESULTS.exists():
-        rows = [row for row in json.loads(RESULTS.read_text())["rows"] if row["n"] not in sizes] + rows
+        rows = [row for row in json.loads(RESULTS.read_text())["rows"] if of(row) not in made] + rows
     torch = torch_if_installed()
     versions = {
         "jax": jax.__version__,
@@ -148,17 +181,20 @@ def save(rows: list[dict[str, Any]], seed: int) -> None:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Killed mutants and false alarms, a line for each checker, dtype and n."""
-    lines = ["| checker | n | wrong rules refused | right rules refused |", "|---|---|---|---|"]
+    """Killed mutants and false alarms, a line for each library, n, checker and dtype."""
+    lines = [
+        "| rules | n | checker | wrong rules refused | right rules refused |",
+        "|---|---|---|---|---|",
+    ]
     rows = results["rows"]
-    for n in sorted({row["n"] for row in rows}):
-        here = [row for row in rows if row["n"] == n]
-        for key in (k for k in here[0] if k not in ("n", "case", "wrong")):
+    for library, n in sorted({of(row) for row in rows}):
+        here = [row for row in rows if of(row) == (library, n)]
+        for key in (k for k in here[0] if isinstance(here[0][k], dict)):
             counts = []
             for wrong in (True, False):
                 group = [row for row in here if row["wrong"] == wrong]
                 counts.append(f"{sum(not row[key]['accepted'] for row in group)} of {len(group)}")
-            lines.append(f"| {key} | {n:,} | {counts[0]} | {counts[1]} |")
+            lines.append(f"| {library} | {n:,} | {key} | {counts[0]} | {counts[1]} |")
     return "\n".join(lines)
 
 
@@ -166,13 +202,15 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[8, 131_072])
+    parser.add_argument("--libraries", nargs="+", choices=[BATCH_NORM, BEYOND], default=[BATCH_NORM, BEYOND])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--table", action="store_true", help="print the table of the results that are there")
     arguments = parser.parse_args()
     if not arguments.table:
         checkers = [c for c in CHECKERS if c != "gradcheck" or torch_if_installed()]
-        for n in arguments.sizes:
-            save(run(n, arguments.seed, checkers), arguments.seed)
+        for library, n in itertools.product(arguments.libraries, arguments.sizes):
+            if library != BEYOND or n <= LARGEST_BEYOND:
+                save(run(library, n, arguments.seed, checkers), arguments.seed)
     print(table(json.loads(RESULTS.read_text())))
 
 

@@ -1,5 +1,7 @@
 """The enclosure: its primitives and its values are JAX's, and its radii hold what rounding does."""
 
+import itertools
+
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -52,6 +54,40 @@ PROGRAMS = {
     # programs of several primitives, those that JAX runs among them
     "gather": lambda a, b: a[jnp.array([0, 2, 2])] + jnp.take_along_axis(b, jnp.argsort(a, 1), 1),
     "scatter": lambda a, b: a.at[jnp.array([0, 0, 1])].add(b),
+    "gather windows": lambda a, b: jax.vmap(lambda i: jax.lax.dynamic_slice(a, (i, i), (2, 3)))(
+        jnp.arange(5)
+    ),
+    "gather beyond the end": lambda a, b: (
+        a.at[jnp.array([1, 7, -9])].get(mode="fill", fill_value=7.0),
+        a[:, jnp.array([9, -1])],
+        jnp.take(a, jnp.array([5, 1]), axis=1, mode="clip"),
+        jnp.arange(4)[jnp.argsort(a, 1)],
+    ),
+    "gather by lanes": lambda a, b: jax.vmap(lambda r, i: r[i])(a, jnp.array([[3, 1], [0, 0], [2, 3]])),
+    "gather in the middle": lambda a, b: (a[:, None] * b)[:, jnp.array([[0, 2], [1, 1]]), 1:3],
+    "scatters": lambda a, b: (
+        a.at[jnp.array([0, 0, 2])].set(b),
+        a.at[:, jnp.array([1, 1])].multiply(b[:, :2]),
+        a.at[jnp.array([2, 2]), jnp.array([3, 3])].max(b[0, :2]),
+        a.at[1:].min(b[1:]),
+    ),
+    "scatter beyond the end": lambda a, b: a.at[jnp.array([1, 9, 1])].add(b, mode="drop"),
+    "scatter by lanes": lambda a, b: jax.vmap(lambda r, i, u: r.at[i].add(u))(
+        a, jnp.array([[3, 1], [0, 0], [2, 3]]), b[:, :2]
+    ),
+    "scatter windows": lambda a, b: jax.lax.dynamic_update_slice(a, b[:2, :2], (1, 3)),
+    "lu": lambda a, b: jax.lax.linalg.lu(jnp.stack([a @ b.T, b @ a.T - 1])) + jax.lax.linalg.lu(a),
+    "triangular solves": lambda a, b: [
+        jax.lax.linalg.triangular_solve(
+            (a @ b.T + 3 * jnp.eye(3)),
+            b if left else b.T,
+            left_side=left,
+            lower=lower,
+            transpose_a=transposed,
+            unit_diagonal=unit,
+        )
+        for left, lower, transposed, unit in itertools.product((True, False), repeat=4)
+    ],
     "sort": lambda a, b: jnp.sort(a, 1),
     "cumsum": lambda a, b: jnp.cumsum(a, 1),
     "pad": lambda a, b: jnp.pad(a, ((1, 0), (0, 2))),

@@ -3,6 +3,7 @@
 A numpy version takes an equation's parameters and its operands; a test holds each against JAX.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as jaxs
+
+from bnjax.check.enclosure import numpy_indexing
 
 
 def bind(primitive: Primitive, params: dict[str, Any], values: Sequence[Any], xp: Any) -> Any:
@@ -69,13 +72,49 @@ def _broadcast(params: Any, a: Any, *_: Any) -> Any:
 
 
 def _dot(params: Any, a: Any, b: Any) -> Any:
+    """One matrix product a batch: (batch, free, contracted) · (batch, contracted, free)."""
     (contract_a, contract_b), (batch_a, batch_b) = params["dimension_numbers"]
-    left, right = list(range(a.ndim)), list(range(a.ndim, a.ndim + b.ndim))
-    for i, j in zip((*contract_a, *batch_a), (*contract_b, *batch_b), strict=True):
-        right[j] = left[i]
-    free = [left[i] for i in range(a.ndim) if i not in (*contract_a, *batch_a)]
-    free += [right[j] for j in range(b.ndim) if j not in (*contract_b, *batch_b)]
-    return np.einsum(a, left, b, right, [left[i] for i in batch_a] + free, optimize=True)
+    free_a = [i for i in range(a.ndim) if i not in (*contract_a, *batch_a)]
+    free_b = [i for i in range(b.ndim) if i not in (*contract_b, *batch_b)]
+    batch = [a.shape[i] for i in batch_a]
+    rows, columns = [a.shape[i] for i in free_a], [b.shape[i] for i in free_b]
+    terms = math.prod(a.shape[i] for i in contract_a)
+    left = np.transpose(a, (*batch_a, *free_a, *contract_a)).reshape(*batch, math.prod(rows), terms)
+    right = np.transpose(b, (*batch_b, *contract_b, *free_b)).reshape(*batch, terms, math.prod(columns))
+    return (left @ right).reshape(*batch, *rows, *columns)
+
+
+def _lu(params: Any, a: Any) -> list[Any]:
+    """LAPACK's factors, pivots and permutation, a matrix at a time."""
+    from scipy.linalg import get_lapack_funcs  # type: ignore[import-untyped]  # slow to import
+
+    rows, columns = a.shape[-2:]
+    (factorize,) = get_lapack_funcs(("getrf",), (a,))
+    factors = np.empty(a.shape, a.dtype)
+    pivots = np.empty((*a.shape[:-2], min(rows, columns)), np.int32)
+    order = np.empty((*a.shape[:-2], rows), np.int32)
+    for at in np.ndindex(*a.shape[:-2]):
+        factors[at], pivots[at], _ = factorize(a[at])
+        order[at] = np.arange(rows)
+        for i, pivot in enumerate(pivots[at]):
+            order[at][[i, pivot]] = order[at][[pivot, i]]
+    return [factors, pivots, order]
+
+
+def _triangular_solve(params: Any, a: Any, b: Any) -> Any:
+    """Substitution, a row at a time for all matrices of a batch."""
+    lower, turned = params["lower"], not params["left_side"]
+    a = np.conj(a) if params["conjugate_a"] else a
+    if params["transpose_a"] != turned:
+        a, lower = np.swapaxes(a, -1, -2), not lower
+    x = np.array(np.swapaxes(b, -1, -2) if turned else b, np.result_type(a, b))
+    size = a.shape[-1]
+    for i in range(size) if lower else reversed(range(size)):
+        done = slice(0, i) if lower else slice(i + 1, size)
+        x[..., i : i + 1, :] -= a[..., i : i + 1, done] @ x[..., done, :]
+        if not params["unit_diagonal"]:
+            x[..., i, :] /= a[..., i, i, None]
+    return np.swapaxes(x, -1, -2) if turned else x
 
 
 def _iota(params: Any) -> Any:
@@ -163,4 +202,12 @@ NUMPY: dict[Primitive, Callable[..., Any]] = {
     jaxs.select_n_p: _selected,
     jaxs.dot_general_p: _dot,
     jaxs.iota_p: _iota,
+    jaxs.lu_p: _lu,
+    jaxs.triangular_solve_p: _triangular_solve,
+    jaxs.gather_p: numpy_indexing.gather,
+    jaxs.scatter_p: numpy_indexing.scatter(None),
+    jaxs.scatter_add_p: numpy_indexing.scatter(np.add),
+    jaxs.scatter_mul_p: numpy_indexing.scatter(np.multiply),
+    jaxs.scatter_max_p: numpy_indexing.scatter(np.maximum),
+    jaxs.scatter_min_p: numpy_indexing.scatter(np.minimum),
 }

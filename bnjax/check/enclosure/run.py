@@ -222,6 +222,19 @@ def _union(chosen: Ball, doubt: Any, balls: Sequence[Ball], machine: Machine) ->
     return Ball(chosen.value, machine.xp.where(doubt, reach, machine.radius(chosen)))
 
 
+def _values(jaxpr: ClosedJaxpr, arguments: Sequence[Any], machine: Machine) -> list[Any]:
+    """What `jaxpr` computes in float64, without radii; its loops and branches are left to JAX."""
+
+    def equation(eqn: JaxprEqn, values: list[Any]) -> Sequence[Any]:
+        inner = _inner(eqn)
+        if inner is not None:
+            return _values(inner, values, machine)
+        out = machine.apply(eqn, *values)
+        return out if eqn.primitive.multiple_results else [out]
+
+    return walk(jaxpr, arguments, equation, lambda a: _point(machine, a).value)
+
+
 def _linear_solve(machine: Machine, eqn: JaxprEqn, *balls: Ball) -> list[Ball]:
     """x with A·x = b, and how far x is from it where A and b are near: A·δx = δb − δA·x, to first order.
 
@@ -236,7 +249,7 @@ def _linear_solve(machine: Machine, eqn: JaxprEqn, *balls: Ball) -> list[Ball]:
     )
 
     def values(program: ClosedJaxpr, *arrays: Any) -> list[Any]:
-        return [b.value for b in _run(program, [Ball(a, None) for a in arrays], machine)]
+        return _values(program, arrays, machine)
 
     def moved(balls: Sequence[Ball]) -> list[Any]:
         return [

@@ -63,7 +63,7 @@ def _spread(machine: Machine, results: Any) -> Ball:
 
 SOLVING: dict[Primitive, Rule] = dict.fromkeys(
     (
-        jaxs.cholesky_p, jaxs.lu_p, jaxs.qr_p, jaxs.eigh_p, jaxs.svd_p, jaxs.eig_p, jaxs.schur_p,
+        jaxs.cholesky_p, jaxs.lu_p, jaxs.qr_p, jaxs.eigh_p, jaxs.svd_p, jaxs.eig_p,
         jaxs.hessenberg_p, jaxs.tridiagonal_p, jaxs.householder_product_p, jaxs.triangular_solve_p,
         jaxs.tridiagonal_solve_p,
     ),

@@ -2,6 +2,8 @@
 
 `vector` puts the chapter's own rules wrong a line at a time, `matrix` those of (n, C) arrays, layer norm,
 cross-entropy and matmul, and `circumstance` holds rules that are right until something particular happens.
+`right` holds right rules, mostly batch norm's, that no verifier may refuse; `beyond` right and wrong ones of
+other functions.
 """
 
 from bnjax.verify.planted.circumstance import CIRCUMSTANCE

@@ -119,7 +119,7 @@ ATTENTION = Topic(
     right={
         "by the scores": _attention(),
         "the sum as dy·y": lambda q, k, v, y, dy: (
-            (ds := (p := _softmax(q @ k.T / 3**0.5)) * (dy @ v.T - _dot(dy, y)) / 3**0.5) @ k,
+            (ds := (p := _softmax(_scores(q, k, False))) * (dy @ v.T - _dot(dy, y)) / q.shape[-1] ** 0.5) @ k,
             ds.T @ q, p.T @ dy),
     },
     wrong={

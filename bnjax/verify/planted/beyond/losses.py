@@ -76,7 +76,7 @@ CROSS_ENTROPY = Topic(
 
 
 def _smoothed(labels, like):
-    return 0.9 * _one_hot(labels, like) + 0.1 / K
+    return 0.9 * _one_hot(labels, like) + 0.1 / like.shape[1]
 
 
 def _label_smoothing(logits, labels):
@@ -90,8 +90,8 @@ SMOOTHING = Topic(
     right={"p − target": lambda x, t, y, dy: ((_p(x) - _smoothed(t, x)) * dy[:, None], None)},
     wrong={
         "the hard target": lambda x, t, y, dy: ((_p(x) - _one_hot(t, x)) * dy[:, None], None),
-        "1/(K − 1)": lambda x, t, y, dy: (
-            (_p(x) - (0.9 * _one_hot(t, x) + 0.1 / (K - 1))) * dy[:, None], None),
+        "1/(K + 1)": lambda x, t, y, dy: (
+            (_p(x) - (0.9 * _one_hot(t, x) + 0.1 / (x.shape[1] + 1))) * dy[:, None], None),
         "the uniform part": lambda x, t, y, dy: ((_p(x) - 0.9 * _one_hot(t, x)) * dy[:, None], None),
     },
 )  # fmt: skip
@@ -144,8 +144,12 @@ def _pt(x, t):
     return jax.nn.sigmoid(_sign(t) * x)
 
 
+def _log_pt(x, t):
+    return jax.nn.log_sigmoid(_sign(t) * x)
+
+
 def _focal(x, t):
-    return -((1 - _pt(x, t)) ** 2) * jax.nn.log_sigmoid(_sign(t) * x)
+    return -((1 - _pt(x, t)) ** 2) * _log_pt(x, t)
 
 
 FOCAL = Topic(
@@ -154,15 +158,17 @@ FOCAL = Topic(
     (normal(N), integers(N, high=2)),
     right={
         "both terms": lambda x, t, y, dy: (
-            _sign(t) * dy * (1 - (p := _pt(x, t))) ** 2 * (2 * p * jnp.log(p) - (1 - p)), None),
+            _sign(t) * dy * (1 - (p := _pt(x, t))) ** 2 * (2 * p * _log_pt(x, t) - (1 - p)), None),
     },
     wrong={
         "the modulating factor detached": lambda x, t, y, dy: (-_sign(t) * dy * (1 - _pt(x, t)) ** 3, None),
         "γ forgotten": lambda x, t, y, dy: (
-            _sign(t) * dy * (1 - (p := _pt(x, t))) ** 2 * (p * jnp.log(p) - (1 - p)), None),
+            _sign(t) * dy * (1 - (p := _pt(x, t))) ** 2 * (p * _log_pt(x, t) - (1 - p)), None),
         "one label's sign": lambda x, t, y, dy: (
-            dy * (1 - (p := _pt(x, t))) ** 2 * (2 * p * jnp.log(p) - (1 - p)), None),
+            dy * (1 - (p := _pt(x, t))) ** 2 * (2 * p * _log_pt(x, t) - (1 - p)), None),
     },
+    hidden={"0·log 0: NaN at large −x": lambda x, t, y, dy: (
+        _sign(t) * dy * (1 - (p := _pt(x, t))) ** 2 * (2 * p * jnp.log(p) - (1 - p)), None)},
 )  # fmt: skip
 
 

@@ -171,18 +171,25 @@ INTERPOLATION = Topic(
 
 
 def _halves(a):
-    return a.reshape(*a.shape[:-1], -1, 2)
+    """Pairs along the last axis; an odd one is left out."""
+    return a[..., : a.shape[-1] // 2 * 2].reshape(*a.shape[:-1], -1, 2)
+
+
+def _unpaired(pairs, x):
+    """The transpose of `_halves`: pairs in a row, and 0 for the one left out."""
+    flat = pairs.reshape(*pairs.shape[:-2], -1)
+    return jnp.pad(flat, ((0, 0), (0, x.shape[-1] - flat.shape[-1])))
 
 
 AVERAGE_POOL = Topic(
     "average pooling",
     lambda x: jnp.mean(_halves(x), -1),
     (normal(N, 6),),
-    right={"repeat": lambda x, y, dy: (jnp.repeat(dy, 2, -1) / 2,)},
+    right={"repeat": lambda x, y, dy: (_unpaired(jnp.stack([dy, dy], -1) / 2, x),)},
     wrong={
-        "not averaged": lambda x, y, dy: (jnp.repeat(dy, 2, -1),),
-        "tiled": lambda x, y, dy: (jnp.tile(dy, 2) / 2,),
-        "the first of each": lambda x, y, dy: (jnp.stack([dy, 0 * dy], -1).reshape(x.shape),),
+        "not averaged": lambda x, y, dy: (_unpaired(jnp.stack([dy, dy], -1), x),),
+        "tiled": lambda x, y, dy: (_unpaired(jnp.stack([dy, dy], -2) / 2, x),),
+        "the first of each": lambda x, y, dy: (_unpaired(jnp.stack([dy, 0 * dy], -1), x),),
     },
 )
 
@@ -200,13 +207,14 @@ def _first(x, y):
 MAX_POOL = Topic(
     "max pooling", _pool, (normal(N, 6),),
     right={"the first largest": lambda x, y, dy: (
-        jnp.where(_first(x, y), dy[..., None], 0).reshape(x.shape),)},
+        _unpaired(jnp.where(_first(x, y), dy[..., None], 0), x),)},
     wrong={
-        "every element": lambda x, y, dy: (jnp.repeat(dy, 2, -1),),
-        "averaged": lambda x, y, dy: (jnp.repeat(dy, 2, -1) / 2,),
-        "the smallest": lambda x, y, dy: (jnp.where(_first(x, y), 0, dy[..., None]).reshape(x.shape),),
+        "every element": lambda x, y, dy: (_unpaired(jnp.stack([dy, dy], -1), x),),
+        "averaged": lambda x, y, dy: (_unpaired(jnp.stack([dy, dy], -1) / 2, x),),
+        "the smallest": lambda x, y, dy: (_unpaired(jnp.where(_first(x, y), 0, dy[..., None]), x),),
     },
-    hidden={"whole to each tie": lambda x, y, dy: (jnp.repeat(dy, 2, -1) * (x == jnp.repeat(y, 2, -1)),)},
+    hidden={"whole to each tie": lambda x, y, dy: (
+        _unpaired(jnp.where(_halves(x) == y[..., None], dy[..., None], 0), x),)},
 )  # fmt: skip
 
 PLACES = (

@@ -129,7 +129,7 @@ LARGE = Topic(
 )  # fmt: skip
 NEWTON = Topic(
     "attraction", lambda a, b, r: 1e-20 * a * b / (r * r), (positive(N), positive(N), positive(N)),
-    right={"by the result": lambda a, b, r, y, dy: (dy * y / a, dy * y / b, -2 * dy * y / r)},
+    right={"by the result": lambda a, b, r, y, dy: (dy * (y / a), dy * (y / b), -2 * dy * (y / r))},
     wrong={
         "r to the first power": lambda a, b, r, y, dy: (dy * y / a, dy * y / b, -dy * y / r),
         "r² softened": lambda a, b, r, y, dy: (
@@ -180,19 +180,26 @@ MOMENTS = Topic(
     hidden={"over n − 1": lambda x, y, dy: (
         dy[0] / len(x) + 2 * (x - y[0]) * dy[1] / max(len(x) - 1, 1),)},
 )  # fmt: skip
+
+
+def _turned_back(t, dy):
+    return dy["x"] * jnp.cos(t) + dy["y"] * jnp.sin(t)
+
+
 POLAR = Topic(
     "polar to Cartesian", lambda r, t: {"x": r * jnp.cos(t), "y": r * jnp.sin(t)},
     (positive(N), normal(N)),
-    right={"by the results": lambda r, t, y, dy: (
-        (dy["x"] * y["x"] + dy["y"] * y["y"]) / r, dy["y"] * y["x"] - dy["x"] * y["y"])},
+    right={"turned back": lambda r, t, y, dy: (
+        _turned_back(t, dy), dy["y"] * y["x"] - dy["x"] * y["y"])},
     wrong={
         "t without r": lambda r, t, y, dy: (
-            dy["x"] * jnp.cos(t) + dy["y"] * jnp.sin(t), dy["y"] * jnp.cos(t) - dy["x"] * jnp.sin(t)),
-        "t's sign": lambda r, t, y, dy: (
-            dy["x"] * jnp.cos(t) + dy["y"] * jnp.sin(t), dy["x"] * y["y"] - dy["y"] * y["x"]),
+            _turned_back(t, dy), dy["y"] * jnp.cos(t) - dy["x"] * jnp.sin(t)),
+        "t's sign": lambda r, t, y, dy: (_turned_back(t, dy), dy["x"] * y["y"] - dy["y"] * y["x"]),
         "r by x only": lambda r, t, y, dy: (
             dy["x"] * jnp.cos(t), dy["y"] * y["x"] - dy["x"] * y["y"]),
     },
+    hidden={"by the results: NaN at r = 0": lambda r, t, y, dy: (
+        (dy["x"] * y["x"] + dy["y"] * y["y"]) / r, dy["y"] * y["x"] - dy["x"] * y["y"])},
 )  # fmt: skip
 
 SIGNALS = (CONVOLUTION, POWER, CIRCULAR, TINY, LARGE, NEWTON, LAYER, MOMENTS, POLAR)

@@ -66,6 +66,11 @@ def walk(
     return [read(atom) for atom in jaxpr.jaxpr.outvars]
 
 
+def shaped(atom: Any) -> jax.core.ShapedArray:
+    """The shape and dtype of a variable or literal of a jaxpr."""
+    return atom.aval
+
+
 def equations(jaxpr: ClosedJaxpr | Jaxpr) -> Iterator[JaxprEqn]:
     """Every equation of `jaxpr`, and of the programs inside it: calls, branches, loops."""
     for eqn in closed(jaxpr).jaxpr.eqns:
@@ -95,7 +100,8 @@ def replaced(values: Sequence[Any], places: Sequence[int], others: Sequence[Any]
 def source_line(eqn: JaxprEqn) -> str:
     """`file:line (function)` of the user's code that made this equation; empty where none is known."""
     traceback = eqn.source_info.traceback
-    for frame in traceback.frames if traceback else ():
+    frames: Sequence[Any] = traceback.frames if traceback else ()
+    for frame in frames:
         if not frame.file_name.startswith(_LIBRARIES):
             return f"{pathlib.Path(frame.file_name).name}:{frame.line_num} ({frame.function_name})"
     return ""

@@ -1,6 +1,5 @@
 """From shapes in words to traced programs: the values and the VJPs of two functions, as jaxprs."""
 
-import inspect
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -9,11 +8,10 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 from jax import export
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 
-# the primitives that call a jaxpr and mean what it means
-CALLS = frozenset(
-    ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call")
-) | {"custom_vjp_call"}
+from bnjax.jaxprs import called, parameter_names, replaced, walk
+from bnjax.prove.space import Size
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Argument:
         words = ("*".join(str(sizes.get(b, b)) for b in word.split("*")) for word in self.words)
         return replace(self, words=tuple(words))
 
-    def shape(self, scope) -> tuple:
+    def shape(self, scope: export.SymbolicScope | None = None) -> tuple[Size, ...]:
         """The shape to trace with: ints, or JAX's symbolic sizes of `scope`."""
         if not self.symbols():
             return tuple(math.prod(map(int, word.split("*"))) for word in self.words)
@@ -56,10 +54,10 @@ class Programs:
 
     arguments: tuple[Argument, ...]
     cotangents: tuple[Argument, ...]
-    op: object
-    primal: object
-    op_vjp: object
-    primal_vjp: object
+    op: ClosedJaxpr
+    primal: ClosedJaxpr
+    op_vjp: ClosedJaxpr
+    primal_vjp: ClosedJaxpr
 
     def base_axes(self) -> dict[str, tuple[str, ...]]:
         """The dimensions that stand for more than one base axis, by the name JAX gives their size."""
@@ -81,7 +79,7 @@ def parse_arguments(primal: Callable, shapes: Sequence[str], positive: Sequence[
     for index in positive:
         if not 0 <= index < len(shapes):
             raise ValueError(f"positive names argument {index}, but there are {len(shapes)} shapes")
-    names = _parameter_names(primal, len(shapes))
+    names = parameter_names(primal, len(shapes))
     arguments = []
     for index, (name, shape) in enumerate(zip(names, shapes, strict=True)):
         boolean = shape.startswith("bool:")
@@ -100,15 +98,6 @@ def _fresh(name: str, taken: set[str]) -> str:
         name += "'"
     taken.add(name)
     return name
-
-
-def _parameter_names(function: Callable, count: int) -> list[str]:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-        names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    except (TypeError, ValueError):
-        names = []
-    return [names[k] if k < len(names) else f"x{k}" for k in range(count)]
 
 
 def trace(op: Callable, primal: Callable, arguments: tuple[Argument, ...]) -> Programs:
@@ -139,7 +128,9 @@ def trace(op: Callable, primal: Callable, arguments: tuple[Argument, ...]) -> Pr
     )
 
 
-def _words(shape: tuple, arguments: Sequence[Argument], scope) -> tuple[str, ...]:
+def _words(
+    shape: Sequence[Size], arguments: Sequence[Argument], scope: export.SymbolicScope
+) -> tuple[str, ...]:
     """An output's dimensions in the words of the arguments' ones where they are equal."""
     known: dict[str, str] = {}
     for argument in arguments:
@@ -161,27 +152,21 @@ def without_custom_rules(function: Callable) -> Callable:
 
     def run(*args):
         jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
-        return jax.tree.unflatten(jax.tree.structure(shapes), _run(jaxpr.jaxpr, jaxpr.consts, args))
+        return jax.tree.unflatten(jax.tree.structure(shapes), _run(jaxpr, args))
 
     return run
 
 
-def _run(jaxpr, consts: Sequence, args: Sequence) -> list:
-    env = dict(zip(jaxpr.constvars, consts, strict=True)) | dict(zip(jaxpr.invars, args, strict=True))
+def _run(jaxpr: ClosedJaxpr, args: Sequence[jax.Array]) -> list[jax.Array]:
+    return walk(jaxpr, args, _bound, lambda value: value)
 
-    def read(atom):
-        return atom.val if hasattr(atom, "val") else env[atom]
 
-    for eqn in jaxpr.eqns:
-        operands = [read(atom) for atom in eqn.invars]
-        inner = next((eqn.params[key] for key in ("jaxpr", "call_jaxpr") if key in eqn.params), None)
-        if inner is not None and eqn.primitive.name in CALLS:
-            results = _run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operands)
-        else:
-            results = eqn.primitive.bind(*operands, **eqn.params)
-            results = results if eqn.primitive.multiple_results else [results]
-        env.update(zip(eqn.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+def _bound(eqn: JaxprEqn, operands: list[jax.Array]) -> list[jax.Array]:
+    inner = called(eqn)
+    if inner is not None:
+        return _run(inner, operands)
+    results = eqn.primitive.bind(*operands, **eqn.params)
+    return results if eqn.primitive.multiple_results else [results]
 
 
 def pullback(function: Callable, arguments: Sequence[Argument]) -> Callable:
@@ -190,10 +175,7 @@ def pullback(function: Callable, arguments: Sequence[Argument]) -> Callable:
 
     def run(cotangents, *args):
         def partial(*floats):
-            filled = list(args)
-            for k, value in zip(places, floats, strict=True):
-                filled[k] = value
-            return _float_leaves(function)(*filled)
+            return _float_leaves(function)(*replaced(args, places, floats))
 
         outputs, pull = jax.vjp(partial, *(args[k] for k in places))
         return outputs, pull(list(cotangents))

@@ -7,14 +7,20 @@ from bnjax.prove.algebra import Outside, Poly
 from bnjax.prove.signs import UNKNOWN
 from bnjax.prove.space import Dims, Size, Space
 
+Range = tuple[int, int]
+
 
 @dataclass(frozen=True)
 class Array:
-    """An array of reals (or of truth values, 0 and 1); `poly` is None for NaN and infinities."""
+    """An array of reals, of truth values (0 and 1), or of integers between the ends of `range`.
+
+    `poly` is None where NaN or infinity is an entry: such an array must be selected away.
+    """
 
     dims: Dims
     poly: Poly | None
     sign: int = UNKNOWN
+    range: Range | None = None
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -40,7 +46,7 @@ def finite(array: Array) -> Poly:
 def aligned(space: Space, arrays: Sequence[Array]) -> tuple[Dims, list[Poly]]:
     """Elementwise operands over common dimensions; scalars and dimensions of size 1 broadcast."""
     rank = max(len(a.dims) for a in arrays)
-    arrays = [a if a.dims else Array(((),) * rank, a.poly, a.sign) for a in arrays]
+    arrays = [a if a.dims else replace(a, dims=((),) * rank) for a in arrays]
     dims = []
     for k in range(rank):
         seen = {a.dims[k] for a in arrays if a.dims[k]}

@@ -19,6 +19,7 @@ class Derivation:
     values: dict[str, list[Array]]
     gradients: dict[str, list[Array]]
     duality: Poly
+    equations: list[tuple[str, str]]  # of `Space`
 
     def gradient(self, name: str, side: str = "op") -> Poly:
         """The cotangent of the argument `name`, free indices from left to right."""
@@ -39,10 +40,12 @@ def derive(programs: Programs, seconds: float = 60.0) -> Derivation:
     gradients = {}
     for side, program in (("primal", programs.primal_vjp), ("op", programs.op_vjp)):
         results = interpreter.run(program, [*cotangents, *inputs])
-        values[f"{side} under vjp"] = results[: len(cotangents)]
-        gradients[side] = results[len(cotangents) :]
+        floats = len(cotangents)
+        last = floats + sum(a.differentiated for a in programs.arguments)
+        values[f"{side} under vjp"] = results[:floats] + results[last:]
+        gradients[side] = results[floats:last]
     duality = _duality(interpreter, programs, inputs, cotangents, gradients["op"])
-    return Derivation(field, programs, values, gradients, duality)
+    return Derivation(field, programs, values, gradients, duality, interpreter.space.equations)
 
 
 def _duality(
@@ -62,7 +65,7 @@ def _duality(
             value = replace(value, poly=finite(value) + tau * finite(tangents[-1]))
         moved.append(value)
     total = field.constant(0)
-    for output, dy in zip(interpreter.run(programs.primal, moved), cotangents, strict=True):
+    for output, dy in zip(interpreter.run(programs.primal, moved), cotangents, strict=False):
         tangent = field.part(field.reduce(finite(output)), INFINITESIMAL, 1)
         total += _inner(field, replace(output, poly=tangent), dy)
     for gradient, v in zip(gradients, tangents, strict=True):

@@ -20,6 +20,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Primitive
 from jax.extend.core import primitives as jaxs
 from jax.interpreters.ad import add_jaxvals_p as add_any_p
+from jax.typing import DTypeLike
 
 from bnjax.jaxprs import called, shaped, walk
 
@@ -28,6 +29,10 @@ _BITS = 256
 
 class Unsupported(Exception):
     """A primitive, or a comparison of equal numbers, that exact evaluation does not decide."""
+
+
+class NotEvaluated(Unsupported):
+    """A primitive that is not evaluated, whatever its operands."""
 
 
 @dataclass(frozen=True)
@@ -173,11 +178,13 @@ def _results(eqn: JaxprEqn, operands: list[np.ndarray], arithmetic: Arithmetic) 
         sums = [_array(np.add.reduce(a, axis=tuple(eqn.params["axes"]))) for a in operands]
         return [arithmetic.rounded(eqn, [a], total) for a, total in zip(operands, sums, strict=True)]
     if eqn.primitive not in _RULES:
-        raise Unsupported(eqn.primitive.name)
+        raise NotEvaluated(eqn.primitive.name)
     result = _array(_RULES[eqn.primitive](eqn, arithmetic, *operands))
-    shape = shaped(eqn.outvars[0]).shape
-    if result.shape != shape:
-        result = np.broadcast_to(result, shape)
+    aval = shaped(eqn.outvars[0])
+    if result.shape != aval.shape:
+        result = np.broadcast_to(result, aval.shape)
+    if jnp.issubdtype(aval.dtype, jnp.integer):
+        result = _wrapped(result, aval.dtype)
     return [arithmetic.rounded(eqn, operands, result)]
 
 
@@ -226,10 +233,25 @@ def _quotient(a, b):
     return a / b
 
 
+def _wrapped(values: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    """Integers as their dtype keeps them: modulo 2 to the number of its bits."""
+    least, greatest = int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
+
+    def wrap(value: Any) -> Any:
+        inside = bool(value >= least) and bool(value <= greatest)
+        return value if inside else (value - least) % (greatest - least + 1) + least
+
+    return _array(_each(wrap, values))
+
+
 def _convert(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
     old, new = shaped(eqn.invars[0]).dtype, shaped(eqn.outvars[0]).dtype
     if jnp.issubdtype(old, jnp.floating) and not jnp.issubdtype(new, jnp.floating):
-        raise Unsupported("float to integer")
+        raise NotEvaluated("float to integer")
+    if new == jnp.bool_ and old != jnp.bool_:
+        return _each(lambda v: v != 0, a)
+    if jnp.issubdtype(new, jnp.floating) and jnp.finfo(new).bits < 16:
+        raise NotEvaluated(f"a cast to {new}")
     if old == jnp.bool_ and new != jnp.bool_:
         return _each(lambda v: arithmetic.literal(int(v)), a)
     return a
@@ -291,6 +313,8 @@ def _compared(name: str, a, b, exact: bool) -> bool:
 
 def _select(eqn: JaxprEqn, arithmetic: Arithmetic, which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
     def pick(index, *values):
+        if not 0 <= int(index) < len(values):
+            raise Unsupported("a choice out of range")
         return values[int(index)]
 
     return _each(pick, which, *cases)

@@ -7,17 +7,22 @@ It knows nothing of batch norm.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
+import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, JaxprEqn
+from jax.extend.core import primitives as jaxs
 from jax.typing import ArrayLike
 
 from bnjax.jaxprs import called, shaped, source_line, walk
 from bnjax.prove.algebra import Atom, Outside
 from bnjax.prove.arrays import Array
 from bnjax.prove.field import Field
-from bnjax.prove.meanings import ARITHMETIC, PRIMITIVES, is_arithmetic
+from bnjax.prove.integers import fitted, holds, of_constant
+from bnjax.prove.meanings import ARITHMETIC, PRIMITIVES
 from bnjax.prove.signs import sign
 from bnjax.prove.space import Dims, Size, Space
 
@@ -59,13 +64,25 @@ class Interpreter:
         """What the primitive makes of its operands."""
         if eqn.primitive not in PRIMITIVES:
             raise Outside("not modelled")
-        if eqn.primitive in ARITHMETIC and not is_arithmetic(shaped(eqn.outvars[0]).dtype):
-            raise Outside(f"arithmetic on {shaped(eqn.outvars[0]).dtype}, which may wrap")
         result = PRIMITIVES[eqn.primitive](self.space, eqn, *operands)
         results = result if isinstance(result, list) else [result]
-        for value, var in zip(results, eqn.outvars, strict=True):
-            self._check(value, shaped(var).shape)
-        return results
+        return [
+            self._typed(eqn, operands[k : k + 1] if len(results) > 1 else operands, value, shaped(var))
+            for k, (value, var) in enumerate(zip(results, eqn.outvars, strict=True))
+        ]
+
+    def _typed(self, eqn: JaxprEqn, operands: list[Array], value: Array, aval: ShapedArray) -> Array:
+        """The value as one of its dtype, which must hold it, and of its shape."""
+        self._check(value, aval.shape)
+        if jnp.issubdtype(aval.dtype, jnp.integer):
+            return replace(value, range=fitted(eqn, operands, value))
+        if aval.dtype != jnp.bool_ and not jnp.issubdtype(aval.dtype, jnp.floating):
+            raise Outside(f"numbers of {aval.dtype}")
+        if aval.dtype == jnp.bool_ and eqn.primitive in ARITHMETIC:
+            raise Outside("arithmetic on truth values")
+        if eqn.primitive is jaxs.convert_element_type_p and aval.dtype != jnp.bool_:
+            holds(aval.dtype, value)
+        return replace(value, range=None)
 
     def _check(self, value: Array, shape: Sequence[Size]) -> None:
         """The layout assertion: the dimensions are the traced ones, and the indices are the dimensions'."""
@@ -78,20 +95,24 @@ class Interpreter:
                 raise Outside(f"layout: {value.dims} for shape {shape}")
 
     def constant(self, value: ArrayLike) -> Array:
-        """A literal, read exactly; an array that is not uniform becomes an atom of its own."""
+        """A literal, read exactly; an array that is not uniform becomes an atom of its own.
+
+        With NaN or infinity among its entries it is no array of reals: it must be selected away.
+        """
         array = np.asarray(value)
         dims = tuple(self.space.dim(size) for size in array.shape)
         flat = array.ravel()
-        if not flat.size or np.any(flat != flat[0]):
-            if np.issubdtype(array.dtype, np.floating) and np.all(flat == flat):
-                return self._unknown(array, dims)
-            if not np.all(np.isnan(flat.astype(float))):
-                raise Refusal(f"a constant array of {array.dtype} {array.shape}", self.field.where)
-        if not np.isfinite(float(flat[0])):
+        floating = jnp.issubdtype(array.dtype, jnp.floating)
+        if not floating and array.dtype.kind not in "iub":
+            raise Refusal(f"a constant of {array.dtype}", self.field.where)
+        if floating and not np.all(np.isfinite(flat.astype(np.float64))):
             return Array(dims, None)
-        number = Fraction(int(flat[0])) if array.dtype.kind in "iub" else Fraction(float(flat[0]))
-        poly = self.field.constant(number)
-        return Array(dims, poly, sign(poly))
+        if not flat.size or np.any(flat != flat[0]):
+            if floating:
+                return self._unknown(array, dims)
+            raise Refusal(f"a constant array of {array.dtype} {array.shape}", self.field.where)
+        poly = self.field.constant(Fraction(float(flat[0])) if floating else Fraction(int(flat[0])))
+        return Array(dims, poly, sign(poly), of_constant(array))
 
     def _unknown(self, array: np.ndarray, dims: Dims) -> Array:
         """What is shown for every array holds for this one; equal constants are the same atom."""

@@ -15,7 +15,6 @@ from jax._src.export.shape_poly import dim_as_value_p
 from jax.extend.core import JaxprEqn, Primitive
 from jax.extend.core import primitives as jaxs
 from jax.interpreters.ad import add_jaxvals_p as add_any_p
-from jax.typing import DTypeLike
 
 from bnjax.jaxprs import shaped
 from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly, entries_of
@@ -25,11 +24,6 @@ from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.space import Space
 
 Rule = Callable[..., Array | list[Array]]
-
-
-def is_arithmetic(dtype: DTypeLike) -> bool:
-    """Whether + and × are those of the reals: not on truth values, nor on integers that wrap early."""
-    return jnp.issubdtype(dtype, jnp.floating) or dtype in (jnp.int32, jnp.int64)
 
 
 def _add(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
@@ -135,11 +129,12 @@ def _reshape(space: Space, eqn: JaxprEqn, a: Array, *_: Array) -> Array:
 
 
 def _convert_element_type(space: Space, eqn: JaxprEqn, a: Array) -> Array:
+    """The same number: the interpreter asks whether the new dtype holds it."""
     old, new = shaped(eqn.invars[0]).dtype, shaped(eqn.outvars[0]).dtype
-    floating = jnp.issubdtype(new, jnp.floating)
-    if floating or old == new or (jnp.issubdtype(new, jnp.integer) and not jnp.issubdtype(old, jnp.floating)):
-        return a
-    raise Outside(f"{old} to {new}")
+    to_integer = jnp.issubdtype(new, jnp.integer) and jnp.issubdtype(old, jnp.floating)
+    if old != new and (to_integer or new == jnp.bool_):
+        raise Outside(f"{old} to {new}")
+    return a
 
 
 def _identity(space: Space, eqn: JaxprEqn, *arrays: Array) -> list[Array]:
@@ -181,14 +176,15 @@ def _dot_general(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
 def _comparison(name: str) -> Rule:
     def rule(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
         dims, (left, right) = aligned(space, (a, b))
-        truth = _decided(space.field, name, space.field.reduce(left - right))
+        truth = _decided(space, name, space.field.reduce(left - right))
         return Array(dims, space.field.constant(int(truth)), NONNEGATIVE)
 
     return rule
 
 
-def _decided(field: Field, name: str, difference: Poly) -> bool:
+def _decided(space: Space, name: str, difference: Poly) -> bool:
     """Whether difference > 0, ≥ 0, ...: by its sign, or, for sizes only, as an obligation."""
+    field = space.field
     if name in ("lt", "le"):
         name, difference = {"lt": "gt", "le": "ge"}[name], -difference
     value = difference.constant()
@@ -201,14 +197,28 @@ def _decided(field: Field, name: str, difference: Poly) -> bool:
         return name == "ne"
     names = {entry for monomial in difference.terms for (entry, _), _ in entries_of(monomial)}
     if all(field.atoms[name].size for name in names):
-        field.require(f"{difference} {'>' if name in ('gt', 'ge') else '≠'} 0", False)
+        claim = f"{difference} {'>' if name in ('gt', 'ge') else '≠'} 0"
+        field.require(claim, False)
+        if name in ("eq", "ne"):
+            space.equations.append((_size_expression(difference), claim))
         return name != "eq"
     raise Outside("a comparison that depends on the data")
+
+
+def _size_expression(poly: Poly) -> str:
+    """A polynomial of size symbols, as Python reads it."""
+    terms = (
+        "*".join([f"({coefficient})", *(f"{name}**({power})" for (name, _), power in entries_of(monomial))])
+        for monomial, coefficient in poly.terms.items()
+    )
+    return " + ".join(terms)
 
 
 def _select_n(space: Space, eqn: JaxprEqn, which: Array, *cases: Array) -> Array:
     truth = finite(which).constant()
     if truth is not None:
+        if not 0 <= truth < len(cases):
+            raise Outside(f"the case {truth} of {len(cases)}, which JAX leaves open")
         return cases[int(truth)]
     if len(cases) != 2 or shaped(eqn.invars[0]).dtype != jnp.bool_:
         raise Outside("a choice by an integer")

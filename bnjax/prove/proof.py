@@ -1,6 +1,6 @@
 """What a proof is, and the words of its claim."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bnjax.prove.counterexample import Counterexample
@@ -9,10 +9,13 @@ from bnjax.prove.tracing import Argument
 
 _TRUSTED = (
     "Trusted: JAX's tracing, and the meaning given to each primitive over the reals (casts between float "
-    "types are identities, integers do not overflow). Not covered: XLA's compilation and the rounding of "
-    "floating point."
+    "types of 16 bits and more are identities; sizes and counts of elements are below 2³¹, other integers "
+    "are shown to fit their dtype). Not covered: XLA's compilation and the rounding of floating point. "
+    "Outside the claim: what a function does only where it is not traced, in another dtype than float32, on "
+    "a later trace (state that it keeps), differentiated in some of its arguments only (symbolic_zeros) or "
+    "more than once."
 )
-TRACED_SIZES = (1, 2, 3, 5)
+_BY_TYPE = "sizes beyond those numbers where Python asks whether a size is an int by `type(n)`"
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,18 @@ class Proof:
         return "\n".join(lines)
 
 
-def claim(proof: Proof, arguments: Sequence[Argument], symbols: Sequence[str]) -> str:
-    """The statement that the proof's status is about, with what it rests on."""
+def claim(
+    proof: Proof, arguments: Sequence[Argument], traced: Sequence[Mapping[str, int]], held: Sequence[str]
+) -> str:
+    """The statement that the proof's status is about, with what it rests on.
+
+    Args:
+      proof: the proof, its claim not yet written.
+      arguments: the arrays of the claim.
+      traced: the numbers for the sizes whose programs were proved as well.
+      held: where the primal has a `stop_gradient`.
+    """
+    symbols = sorted(set().union(*(a.symbols() for a in arguments)))
     sizes = (f"for all sizes {', '.join(symbols)} ≥ 1 and " if symbols else "for ") + "all real inputs"
     shapes = ", ".join(f"{a.name}[{' '.join(a.words)}]" for a in arguments)
     hypotheses = " with " + " and ".join(f"{a.name} > 0" for a in arguments if a.positive)
@@ -62,8 +75,24 @@ def claim(proof: Proof, arguments: Sequence[Argument], symbols: Sequence[str]) -
         "computes the VJP of the primal (JAX's autodiff of it, and its directional derivative by "
         "definition), and the values agree."
     )
-    if symbols and proof.status in ("proved", "conditional"):
-        traced = ", ".join(map(str, TRACED_SIZES))
-        statement += f" So do the programs traced at sizes {traced}, where Python may have branched."
+    if held:
+        statement += (
+            " What is differentiated is the primal with the operand of each stop_gradient held constant "
+            f"({'; '.join(held)})."
+        )
+    if traced:
+        statement += (
+            f" So do the programs traced at {_numbers(traced)}, where Python may have branched; {_BY_TYPE}, "
+            "are not seen."
+        )
     verdict = {"refuted": "This is false: ", "refused": "Neither proved nor refuted: "}.get(proof.status, "")
     return f"{verdict}{statement} {_TRUSTED}"
+
+
+def _numbers(traced: Sequence[Mapping[str, int]]) -> str:
+    """`n = 1, 2, 3`, or `(n, m) = (1, 1), (2, 3)`."""
+    names = ", ".join(traced[0])
+    rows = [", ".join(map(str, sizes.values())) for sizes in traced]
+    if len(traced[0]) == 1:
+        return f"{names} = {', '.join(rows)}"
+    return f"({names}) = {', '.join(f'({row})' for row in rows)}"

@@ -20,11 +20,13 @@ class Space:
     """The field that values lie in, and the dimensions that stand for more than one base axis.
 
     A dimension is the tuple of the base axes that it is the product of: none where its size is 1, two where
-    two were merged.
+    two were merged.  `equations` are the comparisons of sizes that the program makes and that were taken to
+    be false: an expression that is 0 where one is true, and the obligation that was recorded for it.
     """
 
     field: Field
     base_axes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    equations: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
     def dim(self, size: Size) -> tuple[str, ...]:
         """The base axes of a dimension of this size: none for 1."""

@@ -86,7 +86,7 @@ def _views(op: Callable, primal: Callable, arguments: tuple[Argument, ...]) -> l
     """What is compared at one size: the functions under differentiation, and called as they are."""
     try:
         programs = trace(op, primal, arguments)
-    except Exception:  # a size the user's code does not take
+    except (Exception, SystemExit):  # a size the user's code does not take
         return []
     if max((math.prod(a.shape()) for a in (*arguments, *programs.cotangents)), default=1) > _ELEMENTS:
         return []
@@ -172,7 +172,7 @@ def _in_float64(
         arrays = [jnp.asarray(_numeric(value)) for value in point.values()]
         try:
             a, b = (float(run(*arrays)[number][index]) for run in view.runs)
-        except Exception:  # the user's code, in float64
+        except (Exception, SystemExit):  # the user's code, in float64
             return None
     far = abs(a - b) > 1e-9 * max(abs(a), abs(b), 1e-3)
     return (a, b) if far or math.isnan(a) != math.isnan(b) else None

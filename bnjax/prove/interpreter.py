@@ -21,8 +21,8 @@ from bnjax.jaxprs import called, shaped, source_line, walk
 from bnjax.prove.algebra import Atom, Outside
 from bnjax.prove.arrays import Array
 from bnjax.prove.field import Field
-from bnjax.prove.integers import fitted, holds, of_constant
 from bnjax.prove.meanings import ARITHMETIC, PRIMITIVES
+from bnjax.prove.ranges import fitted, holds, in_range, of_constant
 from bnjax.prove.signs import sign
 from bnjax.prove.space import Dims, Size, Space
 
@@ -82,6 +82,8 @@ class Interpreter:
             raise Outside("arithmetic on truth values")
         if eqn.primitive is jaxs.convert_element_type_p and aval.dtype != jnp.bool_:
             holds(aval.dtype, value)
+        if aval.dtype != jnp.bool_:
+            in_range(aval.dtype, value)
         return replace(value, range=None)
 
     def _check(self, value: Array, shape: Sequence[Size]) -> None:

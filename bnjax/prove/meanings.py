@@ -199,8 +199,9 @@ def _decided(space: Space, name: str, difference: Poly) -> bool:
     if all(field.atoms[name].size for name in names):
         claim = f"{difference} {'>' if name in ('gt', 'ge') else '≠'} 0"
         field.require(claim, False)
-        if name in ("eq", "ne"):
-            space.equations.append((_size_expression(difference), claim))
+        zero = _size_expression(difference)
+        beside = zero if name in ("eq", "ne") else f"({zero})*(({zero})**2 - 1)"  # −1, 0 or 1: at the bound
+        space.equations.append((beside, claim))
         return name != "eq"
     raise Outside("a comparison that depends on the data")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bnjax.prove.cases import DUALITY, Examination, examine
 from bnjax.prove.counterexample import find_counterexample
-from bnjax.prove.limits import TimeUp, time_limit
+from bnjax.prove.limits import TimeLimit, TimeUp
 from bnjax.prove.proof import Proof, claim
 from bnjax.prove.tracing import parse_arguments, without_custom_rules
 
@@ -56,7 +56,7 @@ def prove_vjp(
     arguments = parse_arguments(primal, shapes, positive)
     seen = Examination(op, primal, arguments, start + timeout)
     try:
-        with time_limit(seen.deadline):
+        with TimeLimit(seen.deadline):
             seen = examine(op, primal, arguments, seen.deadline)
             proof = seen.proof if seen.shown else _with_counterexample(seen)
     except TimeUp:

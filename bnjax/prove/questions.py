@@ -14,7 +14,7 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +25,21 @@ from jax._src.export.shape_poly import _DimExpr as SymbolicSize
 _ASKERS_OF_OTHERS = (sysconfig.get_paths()["stdlib"], str(pathlib.Path(np.__file__).parent), "<frozen")
 _TRUSTED = tuple(str(pathlib.Path(m.__file__ or "").parent) for m in (jax, jaxlib))
 _OURS = str(pathlib.Path(__file__).parent)
+# what a symbolic size can do for some operands only, and what an int can do and it cannot: the program may
+# catch the exception
+_MAY_RAISE = (
+    "__lt__", "__le__", "__gt__", "__ge__", "__int__", "__add__", "__radd__", "__sub__", "__rsub__",
+    "__mul__", "__rmul__", "__pow__", "__rpow__", "__floordiv__", "__rfloordiv__", "__truediv__",
+    "__rtruediv__", "__mod__", "__rmod__", "__divmod__", "__rdivmod__",
+)  # fmt: skip
+_UNARY = (
+    "__index__", "__float__", "__complex__", "__abs__", "__round__", "__trunc__", "__floor__", "__ceil__",
+    "__pos__", "__invert__",
+)  # fmt: skip
+_BINARY = (
+    "__and__", "__rand__", "__or__", "__ror__", "__xor__", "__rxor__", "__lshift__", "__rlshift__",
+    "__rshift__", "__rrshift__",
+)  # fmt: skip
 _LOCK = threading.RLock()
 _ABSENT = object()
 
@@ -67,15 +82,18 @@ def recorded() -> Iterator[list[Question]]:
 
 def _asker(frame: FrameType | None) -> FrameType | None:
     """The frame of the user's code that asks; None if it is JAX that asks."""
-    while frame is not None and _kind(frame.f_code.co_filename) == "passes on":
+    while frame is not None and _kind(frame.f_code) == "passes on":
         frame = frame.f_back
-    return frame if frame is not None and _kind(frame.f_code.co_filename) == "user" else None
+    return frame if frame is not None and _kind(frame.f_code) == "user" else None
 
 
 @functools.lru_cache(maxsize=10_000)
-def _kind(filename: str) -> str:
+def _kind(code: CodeType) -> str:
+    filename = code.co_filename
     if filename.startswith((*_TRUSTED, _OURS)):
         return "trusted"
+    if filename == "<string>" and code.co_name.startswith("__"):  # the methods that a dataclass is given
+        return "passes on"
     packaged = "site-packages" in filename or "dist-packages" in filename
     if filename.startswith(_ASKERS_OF_OTHERS[1:]) or (
         filename.startswith(_ASKERS_OF_OTHERS[0]) and not packaged
@@ -130,10 +148,10 @@ def _hooks(note: Note) -> dict[str, Callable[..., Any]]:
     }
     for name in ("__hash__", "__str__", "__repr__", "__format__"):
         hooks[name] = _told(note, name, getattr(SymbolicSize, name))
-    for name in ("__lt__", "__le__", "__gt__", "__ge__", "__int__"):
-        hooks[name] = _told_where_it_raises(note, name, getattr(SymbolicSize, name))
-    for name in ("__index__", "__float__"):
+    for name in (*_MAY_RAISE, *_UNARY):
         hooks[name] = _told_where_it_raises(note, name, getattr(SymbolicSize, name, None))
+    for name in _BINARY:
+        hooks[name] = _told(note, name, lambda self, other: NotImplemented)
     return hooks
 
 

@@ -20,8 +20,8 @@ class Space:
     """The field that values lie in, and the dimensions that stand for more than one base axis.
 
     A dimension is the tuple of the base axes that it is the product of: none where its size is 1, two where
-    two were merged.  `equations` are the comparisons of sizes that the program makes and that were taken to
-    be false: an expression that is 0 where one is true, and the obligation that was recorded for it.
+    two were merged.  `equations` are for the comparisons of sizes that the program makes, whose outcome was
+    taken for granted: an expression that is 0 where it is another, or beside it, and the obligation.
     """
 
     field: Field

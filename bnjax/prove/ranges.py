@@ -1,4 +1,4 @@
-"""Which integers a value can be: an integer is a number only while it is known to fit its dtype.
+"""Which numbers a dtype holds: an integer is a number only while it is known to fit, a constant likewise.
 
 Each integer array carries the least and the largest value that it may have.  A size, and a count of
 elements, are taken to be below 2³¹, which the claim says; whatever else may leave its dtype's range would
@@ -65,6 +65,15 @@ def holds(dtype: DTypeLike, value: Array) -> None:
     constant = None if value.poly is None else value.poly.constant()
     if constant is not None and _is_binary(constant) and Fraction(_cast(constant, dtype)) != constant:
         raise Outside(f"the constant {float(constant)} as {info.dtype}")
+
+
+def in_range(dtype: DTypeLike, value: Array) -> None:
+    """Outside where a constant that the program computes is infinite, or 0, in its float type."""
+    constant = None if value.poly is None else value.poly.constant()
+    if constant:
+        info = jnp.finfo(dtype)
+        if not Fraction(float(info.smallest_subnormal)) <= abs(constant) <= Fraction(float(info.max)):
+            raise Outside(f"a constant out of the range of {info.dtype}")
 
 
 def of_constant(array: np.ndarray) -> Range | None:

@@ -18,8 +18,8 @@ from bnjax.prove.sizes import Sizes, searched
 from bnjax.prove.tracing import Argument, pullback, split, trace
 
 _ELEMENTS = 4096  # of the largest argument: exact arithmetic is slow
-_POINTS, _FEWER = 24, 8  # points at the first sizes, and at each one after them
-_FIRST = 5
+_POINTS, _FEWER = 24, 4  # points at the first sizes, and at each one after them
+_FIRST = 2
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,9 @@ def find_counterexample(
         if assigned in tried or time.monotonic() > deadline:
             continue
         tried.append(assigned)
+        points = _POINTS if len(tried) <= _FIRST + len(sizes) else _FEWER
         for view in _views(op, primal, tuple(a.at(assigned) for a in arguments)):
-            found = _search(view, _POINTS if len(tried) <= _FIRST + len(sizes) else _FEWER, deadline)
+            found = _search(view, points, deadline)
             if found is not None and found.float64 is not None:
                 return found
             fallback = fallback or found

@@ -82,8 +82,9 @@ def claim(
         )
     if traced:
         statement += (
-            f" So do the programs traced at {_numbers(traced)}, where Python may have branched; {_BY_TYPE}, "
-            "are not seen."
+            f" So do the programs traced at {_numbers(traced)}, where Python may have branched (if the "
+            "algebra leaves the definition open there, by JAX's derivatives of its primitives); "
+            f"{_BY_TYPE}, are not seen."
         )
     verdict = {"refuted": "This is false: ", "refused": "Neither proved nor refuted: "}.get(proof.status, "")
     return f"{verdict}{statement} {_TRUSTED}"

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from bnjax.errors import one_line
 from bnjax.prove.cases import DUALITY, Examination, examine
 from bnjax.prove.counterexample import find_counterexample
 from bnjax.prove.limits import TimeLimit, TimeUp
@@ -60,7 +61,9 @@ def prove_vjp(
             seen = examine(op, primal, arguments, seen.deadline)
             proof = seen.proof if seen.shown else _with_counterexample(seen)
     except TimeUp:
-        proof = Proof("refused", "", reason="the time limit was reached")
+        seen.proof = proof = Proof("refused", "", reason="the time limit was reached")
+    except Exception as error:  # a fault of the prover is no verdict
+        seen.proof = proof = Proof("refused", "", reason=f"the prover failed: {one_line(error)}")
     traced = seen.numbers if seen.shown else []
     proof = replace(proof, claim=claim(proof, arguments, traced, seen.held))
     return replace(proof, seconds=time.monotonic() - start)

@@ -53,7 +53,14 @@ def solutions(expression: str, symbols: Sequence[str], limit: int = 3) -> list[d
     top = _TOPS.get(len(used), 4)
     rows = sorted(itertools.product(range(1, top + 1), repeat=len(used)), key=sum)
     tried = ({**dict.fromkeys(symbols, 2), **dict(zip(used, row, strict=True))} for row in rows)
-    return list(itertools.islice((sizes for sizes in tried if value(expression, sizes) == 0), limit))
+    return list(itertools.islice((sizes for sizes in tried if _is_zero(expression, sizes)), limit))
+
+
+def _is_zero(expression: str, sizes: Sizes) -> bool:
+    try:
+        return value(expression, sizes) == 0
+    except ZeroDivisionError:
+        return False
 
 
 def solved(expression: str, symbols: Sequence[str]) -> dict[str, str] | None:

@@ -146,6 +146,17 @@ def test_a_failure_is_not_overwritten_by_a_later_condition():
         assert np.shape(proof.counterexample.point["x"]) == (size,)
 
 
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_a_custom_rule_of_the_primal_that_is_wrong_at_one_size_is_found(size):
+    """Autodiff agrees with the op there: only the primitives' own derivatives do not."""
+
+    def backward(args, dy):
+        return ((3 if type(args[0].shape[0]) is int and args[0].shape[0] == size else 2) * args[0] * dy,)
+
+    wrong = with_rule(jnp.square, backward)
+    assert prove_vjp(wrong, wrong, "n").status == "refuted"
+
+
 def test_a_comparison_in_the_program_is_tried_at_its_bound():
     def large(bound):
         return lambda x: (x, jnp.asarray(x.shape[0]) > bound)
@@ -198,6 +209,7 @@ def test_sizes_are_found_where_an_expression_is_zero():
     assert solutions("mod(n, 500) - 499", ["m", "n"], 1) == [{"m": 2, "n": 499}]
     assert {"m": 2, "n": 3} in solutions("m*n - 6", ["m", "n"])
     assert solutions("n + 3", ["n"]) == []
+    assert solutions("mod(n, m - 1)", ["m", "n"], 1) == [{"m": 2, "n": 1}]  # at m = 1 it is not defined
 
 
 def test_the_numbers_are_small_and_mixed_and_fit_in_memory():

@@ -42,7 +42,7 @@ def random_tree(source, depth):
     if depth == 0 or source.random() < 0.15:
         return source.choice(LEAVES)
     if source.random() < 0.5:
-        names = EDGE if source.random() < 0.2 else UNARY
+        names = EDGE if source.random() < 0.08 else UNARY
         return (source.choice(names), random_tree(source, depth - 1))
     return (source.choice(BINARY), random_tree(source, depth - 1), random_tree(source, depth - 1))
 

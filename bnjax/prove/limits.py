@@ -8,6 +8,7 @@ from types import FrameType
 _AGAIN = 0.2
 # where an exception would be lost, or would leave the alarm on: then the next ring raises
 _DEAF = frozenset(("__del__", "_xla_gc_callback", "__enter__", "__exit__"))
+_CALLED_BACK = ("weakref.py", "_weakrefset.py")  # by the garbage collector
 
 
 class TimeUp(BaseException):
@@ -39,7 +40,7 @@ class TimeLimit:
 
 def _ring(number: int, frame: FrameType | None) -> None:
     while frame is not None:
-        if frame.f_code.co_name in _DEAF:
+        if frame.f_code.co_name in _DEAF or frame.f_code.co_filename.endswith(_CALLED_BACK):
             return
         frame = frame.f_back
     raise TimeUp

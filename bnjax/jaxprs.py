@@ -66,6 +66,11 @@ def walk(
     return [read(atom) for atom in jaxpr.jaxpr.outvars]
 
 
+def shaped(atom: Any) -> jax.core.ShapedArray:
+    """The shape and dtype of a variable or literal of a jaxpr."""
+    return atom.aval
+
+
 def equations(jaxpr: ClosedJaxpr | Jaxpr) -> Iterator[JaxprEqn]:
     """Every equation of `jaxpr`, and of the programs inside it: calls, branches, loops."""
     for eqn in (

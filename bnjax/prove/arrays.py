@@ -1,25 +1,26 @@
-"""Arrays of the interpreter: dimensions made of base axes, and the polynomial over them."""
+"""Arrays of the space: dimensions made of base axes, and the polynomial over them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from bnjax.prove.algebra import Outside, Poly
 from bnjax.prove.signs import UNKNOWN
+from bnjax.prove.space import Dims, Size, Space
 
-if TYPE_CHECKING:
-    from bnjax.prove.interpreter import Interpreter
-
-Dims = tuple[tuple[str, ...], ...]
+Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Array:
-    """An array of reals (or of truth values, 0 and 1); `poly` is None for NaN and infinities."""
+    """An array of reals, of truth values (0 and 1), or of integers between the ends of `range`.
+
+    `poly` is None where NaN or infinity is an entry: such an array must be selected away.
+    """
 
     dims: Dims
     poly: Poly | None
     sign: int = UNKNOWN
+    range: Range | None = None
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -42,10 +43,10 @@ def finite(array: Array) -> Poly:
     return array.poly
 
 
-def aligned(interpreter: "Interpreter", arrays: Sequence[Array]) -> tuple[Dims, list[Poly]]:
+def aligned(space: Space, arrays: Sequence[Array]) -> tuple[Dims, list[Poly]]:
     """Elementwise operands over common dimensions; scalars and dimensions of size 1 broadcast."""
     rank = max(len(a.dims) for a in arrays)
-    arrays = [a if a.dims else Array(((),) * rank, a.poly, a.sign) for a in arrays]
+    arrays = [a if a.dims else replace(a, dims=((),) * rank) for a in arrays]
     dims = []
     for k in range(rank):
         seen = {a.dims[k] for a in arrays if a.dims[k]}
@@ -54,10 +55,10 @@ def aligned(interpreter: "Interpreter", arrays: Sequence[Array]) -> tuple[Dims, 
         if len(seen) > 1:
             raise Outside(f"layout: dimension {k} is {' and '.join('·'.join(d) for d in sorted(seen))}")
         dims.append(seen.pop() if seen else ())
-    return tuple(dims), [placed(interpreter, a, dims, range(rank)) for a in arrays]
+    return tuple(dims), [placed(space, a, dims, range(rank)) for a in arrays]
 
 
-def placed(interpreter: "Interpreter", array: Array, dims: Sequence, where: Sequence[int]) -> Poly:
+def placed(space: Space, array: Array, dims: Sequence[tuple[str, ...]], where: Sequence[int]) -> Poly:
     """The array's polynomial when its dimension k becomes dimension where[k] of `dims`."""
     targets = Array(tuple(dims), None).positions()
     names: dict[int, int] = {}
@@ -67,37 +68,37 @@ def placed(interpreter: "Interpreter", array: Array, dims: Sequence, where: Sequ
     poly = finite(array)
     if not poly.free() <= set(names):
         raise Outside("layout: an index would be lost")
-    return interpreter.field.rename(poly, names)
+    return space.field.rename(poly, names)
 
 
-def elementwise(interpreter: "Interpreter", arrays: Sequence[Array], apply: Callable, sign: int) -> Array:
+def elementwise(space: Space, arrays: Sequence[Array], apply: Callable[..., Poly], sign: int) -> Array:
     """`apply` at every element of the aligned arrays."""
-    dims, polys = aligned(interpreter, arrays)
-    return Array(dims, interpreter.field.reduce(apply(*polys)), sign)
+    dims, polys = aligned(space, arrays)
+    return Array(dims, space.field.reduce(apply(*polys)), sign)
 
 
-def summed(interpreter: "Interpreter", a: Array, axes: set[int]) -> Array:
+def summed(space: Space, a: Array, axes: set[int]) -> Array:
     """Σ over some dimensions, which leave."""
     poly, positions = finite(a), a.positions()
     for axis in axes:
         for index, size in zip(positions[axis], a.dims[axis], strict=True):
-            poly = interpreter.field.total(poly, index, size)
+            poly = space.field.total(poly, index, size)
     kept = [k for k in range(len(a.dims)) if k not in axes]
     old = [i for k in kept for i in positions[k]]
-    poly = interpreter.field.rename(poly, {index: new for new, index in enumerate(old)})
-    return Array(tuple(a.dims[k] for k in kept), interpreter.field.reduce(poly), a.sign)
+    poly = space.field.rename(poly, {index: new for new, index in enumerate(old)})
+    return Array(tuple(a.dims[k] for k in kept), space.field.reduce(poly), a.sign)
 
 
-def regrouped(interpreter: "Interpreter", a: Array, shape: Sequence) -> Array:
+def regrouped(space: Space, a: Array, shape: Sequence[Size]) -> Array:
     """The base axes in the same order, grouped into dimensions of the new sizes; else a refusal."""
     axes = list(a.axes)
     dims: list[tuple[str, ...]] = []
     for size in shape:
-        wanted = interpreter.dimension(size)
+        wanted = space.dimension(size)
         dim: list[str] = []
-        while interpreter.size_of(tuple(dim)) != wanted and axes:
+        while space.size_of(tuple(dim)) != wanted and axes:
             dim.append(axes.pop(0))
-        if interpreter.size_of(tuple(dim)) != wanted:
+        if space.size_of(tuple(dim)) != wanted:
             raise Outside(f"a reshape of {a.dims} to {tuple(shape)}: write a split axis as '2*K'")
         dims.append(tuple(dim))
     if axes:

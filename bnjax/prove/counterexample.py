@@ -1,22 +1,25 @@
 """A point where two programs disagree: evaluated exactly, and then by the programs themselves in float64."""
 
-import itertools
 import math
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
-from bnjax.prove.exact import Arithmetic, Enclosure, disjoint, enclosure, evaluate
-from bnjax.prove.tracing import Argument, Programs, pullback, trace
+from bnjax.prove.exact import Arithmetic, Enclosure, NotEvaluated, disjoint, enclosure, evaluate
+from bnjax.prove.sizes import Sizes, searched
+from bnjax.prove.tracing import Argument, pullback, split, trace
 
 _ELEMENTS = 4096  # of the largest argument: exact arithmetic is slow
-_POINTS = 24
+_POINTS, _FEWER = 24, 4  # points at the first sizes, and at each one after them
+_FIRST = 2
 
 
 @dataclass(frozen=True)
@@ -43,73 +46,117 @@ class Counterexample:
         return f"counterexample: {inputs}\n  {self.what}{place}: {values}{seen}"
 
 
+class _View(NamedTuple):
+    """Two programs of the same arguments, which are to agree, and the functions that they are traces of."""
+
+    names: tuple[str, ...]
+    arguments: tuple[Argument, ...]
+    programs: tuple[ClosedJaxpr, ClosedJaxpr]
+    runs: tuple[Callable[..., list[jax.Array]], Callable[..., list[jax.Array]]]
+
+
 def find_counterexample(
-    op: Callable, primal: Callable, arguments: Sequence[Argument], deadline: float
+    op: Callable,
+    primal: Callable,
+    arguments: Sequence[Argument],
+    deadline: float,
+    sizes: Sequence[Sizes] = (),
 ) -> Counterexample | None:
     """A small point where values or cotangents of op and primal differ; rational values preferred.
 
-    Symbolic sizes are tried at 2, 3, 1, 5 and mixed; sizes given as numbers are kept.  The points are drawn
-    with a fixed seed.
+    Symbolic sizes are tried at `sizes`, then at 2, 3, 1, 5, mixed and somewhat larger; sizes given as
+    numbers are kept.  The points are drawn with a fixed seed.
     """
     symbols = sorted(set().union(*(a.symbols() for a in arguments)))
-    fallback = None
-    for sizes in _assignments(symbols):
-        small = tuple(a.at(sizes) for a in arguments)
-        try:
-            programs = trace(op, primal, small)
-        except Exception:  # a size the user's code does not take
+    fallback: Counterexample | None = None
+    tried: list[Sizes] = []
+    for assigned in (*sizes, *searched(symbols)):
+        if assigned in tried or time.monotonic() > deadline:
             continue
-        if max((_count(a) for a in (*small, *programs.cotangents)), default=1) > _ELEMENTS:
-            return fallback
-        for seed in range(_POINTS):
-            if time.monotonic() > deadline:
-                return fallback
-            try:
-                found = _disagreement(op, primal, programs, random.Random(seed))
-            except Exception:  # a fault of the search is no verdict
-                found = None
-            if found is None:
-                continue
-            if found.float64 and isinstance(found.got, Fraction) and isinstance(found.expected, Fraction):
+        tried.append(assigned)
+        points = _POINTS if len(tried) <= _FIRST + len(sizes) else _FEWER
+        for view in _views(op, primal, tuple(a.at(assigned) for a in arguments)):
+            found = _search(view, points, deadline)
+            if found is not None and found.float64 is not None:
                 return found
-            if fallback is None or fallback.float64 is None:
-                fallback = found
-            if seed >= _POINTS // 2:
-                return fallback
+            fallback = fallback or found
     return fallback
 
 
-def _assignments(symbols: Sequence[str]) -> list[dict[str, int]]:
-    if not symbols:
-        return [{}]
-    mixed = dict(zip(symbols, itertools.cycle((2, 3)), strict=False))
-    return [dict.fromkeys(symbols, 2), mixed, *(dict.fromkeys(symbols, size) for size in (3, 1, 5))]
-
-
-def _count(argument: Argument) -> int:
-    return math.prod(argument.shape(None))
-
-
-def _disagreement(
-    op: Callable, primal: Callable, programs: Programs, source: random.Random
-) -> Counterexample | None:
-    point = {a.name: _draw(a, source) for a in (*programs.cotangents, *programs.arguments)}
-    exact = Arithmetic()
-    args = list(point.values())
+def _views(op: Callable, primal: Callable, arguments: tuple[Argument, ...]) -> list[_View]:
+    """What is compared at one size: the functions under differentiation, and called as they are."""
     try:
-        got = evaluate(programs.op_vjp, args, exact)
-        expected = evaluate(programs.primal_vjp, args, exact)
-    except Exception:  # a kink, a pole, or a primitive that is not evaluated: this point shows nothing
-        return None
+        programs = trace(op, primal, arguments)
+    except (Exception, SystemExit):  # a size the user's code does not take
+        return []
+    if max((math.prod(a.shape()) for a in (*arguments, *programs.cotangents)), default=1) > _ELEMENTS:
+        return []
+    count = len(programs.cotangents)
+    outputs = tuple(f"output {k}" if k else "the output" for k in range(count))
+    others = tuple(f"undifferentiated output {k}" for k in range(len(programs.primal.out_avals) - count))
+    cotangents = tuple(f"the cotangent of {a.name}" for a in arguments if a.differentiated)
+
+    def plain(function: Callable) -> Callable[..., list[jax.Array]]:
+        def run(*args):
+            floats, rest, _ = split(function, args)
+            return [*floats, *rest]
+
+        return jax.jit(run)
+
+    def differentiated(function: Callable) -> Callable[..., list[jax.Array]]:
+        run = pullback(function, arguments)
+        return jax.jit(lambda *args: run(args[:count], *args[count:]))
+
+    return [
+        _View(
+            (*outputs, *cotangents, *others),
+            (*programs.cotangents, *arguments),
+            (programs.op_vjp, programs.primal_vjp),
+            (differentiated(op), differentiated(primal)),
+        ),
+        _View(
+            tuple(f"{name} where nothing is differentiated" for name in (*outputs, *others)),
+            arguments,
+            (programs.op, programs.primal),
+            (plain(op), plain(primal)),
+        ),
+    ]
+
+
+def _search(view: _View, points: int, deadline: float) -> Counterexample | None:
+    """The first rational disagreement of a view, or one that is irrational, or one not seen in float64."""
+    fallback: Counterexample | None = None
+    for seed in range(points):
+        if time.monotonic() > deadline:
+            return fallback
+        try:
+            found = _disagreement(view, random.Random(seed))
+        except NotEvaluated:
+            return fallback
+        except Exception:  # a kink, a pole, a fault of the search: this point shows nothing
+            continue
+        if found is None:
+            continue
+        if found.float64 and isinstance(found.got, Fraction) and isinstance(found.expected, Fraction):
+            return found
+        if fallback is None or fallback.float64 is None:
+            fallback = found
+        if seed >= points // 2:
+            return fallback
+    return fallback
+
+
+def _disagreement(view: _View, source: random.Random) -> Counterexample | None:
+    point = {a.name: _draw(a, source) for a in view.arguments}
+    exact = Arithmetic()
+    got, expected = (evaluate(program, list(point.values()), exact) for program in view.programs)
     unseen = None
-    names = [f"output {k}" if k else "the output" for k in range(len(programs.cotangents))]
-    names += [f"the cotangent of {a.name}" for a in programs.arguments if a.differentiated]
-    for number, (what, mine, theirs) in enumerate(zip(names, got, expected, strict=True)):
+    for number, (what, mine, theirs) in enumerate(zip(view.names, got, expected, strict=True)):
         for index in np.ndindex(mine.shape):
-            a, b = mine[index], theirs[index]
-            if not (_is_real(a) and _is_real(b)) or not disjoint(a, b):
+            a, b = _real(mine[index]), _real(theirs[index])
+            if a is None or b is None or not disjoint(a, b):
                 continue
-            seen = _in_float64(op, primal, programs, point, number, index)
+            seen = _in_float64(view, point, number, index)
             values = {name: value.tolist() for name, value in point.items()}
             found = Counterexample(what, index, values, _plain(a), _plain(b), seen)
             if seen is not None:
@@ -118,20 +165,16 @@ def _disagreement(
     return unseen
 
 
-def _in_float64(op, primal, programs: Programs, point: dict, number: int, index: tuple[int, ...]):
+def _in_float64(
+    view: _View, point: dict[str, np.ndarray], number: int, index: tuple[int, ...]
+) -> tuple[float, float] | None:
     """The two numbers as the programs themselves give them; None where float64 shows no difference."""
-    split = len(programs.cotangents)
     with jax.enable_x64(True):
         arrays = [jnp.asarray(_numeric(value)) for value in point.values()]
-        seen = []
-        for function in (op, primal):
-            run = pullback(function, programs.arguments)
-            try:
-                leaves = jax.tree.leaves(run(arrays[:split], *arrays[split:]))
-            except Exception:  # the user's code, in float64
-                return None
-            seen.append(float(leaves[number][index]))
-    a, b = seen
+        try:
+            a, b = (float(run(*arrays)[number][index]) for run in view.runs)
+        except (Exception, SystemExit):  # the user's code, in float64
+            return None
     far = abs(a - b) > 1e-9 * max(abs(a), abs(b), 1e-3)
     return (a, b) if far or math.isnan(a) != math.isnan(b) else None
 
@@ -142,7 +185,7 @@ def _numeric(value: np.ndarray) -> np.ndarray:
 
 
 def _draw(argument: Argument, source: random.Random) -> np.ndarray:
-    result = np.empty(argument.shape(None), object)
+    result = np.empty(argument.shape(), object)
     for index in np.ndindex(result.shape):
         if argument.boolean:
             result[index] = source.random() < 0.75
@@ -153,8 +196,11 @@ def _draw(argument: Argument, source: random.Random) -> np.ndarray:
     return result
 
 
-def _is_real(value) -> bool:
-    return isinstance(value, Fraction | Enclosure | int) and not isinstance(value, bool)
+def _real(value: object) -> Fraction | Enclosure | None:
+    """An entry as a number; None for NaN and infinity."""
+    if isinstance(value, bool | int):
+        return Fraction(int(value))
+    return value if isinstance(value, Fraction | Enclosure) else None
 
 
 def _plain(value):

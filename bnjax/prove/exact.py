@@ -1,8 +1,9 @@
 """Runs a jaxpr on exact numbers: rationals, and enclosures by rationals where a root is irrational.
 
-The prover's second opinion: it shares no code with the algebra, so that a counterexample found here does
-not rest on it.  The same interpreter runs on other numbers, such as the balls of `bnjax.prove.rounding`:
-an `Arithmetic` says what a literal and a square root are, the operators are Python's.
+The prover's second opinion: it shares the walk over a jaxpr with the algebra and nothing else, so that a
+counterexample found here does not rest on it.  The same interpreter runs on other numbers, such as the
+balls of `bnjax.prove.rounding`: an `Arithmetic` says what a literal and a square root are, the operators
+are Python's.
 """
 
 import functools
@@ -11,15 +12,27 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Primitive
+from jax.extend.core import primitives as jaxs
+from jax.interpreters.ad import add_jaxvals_p as add_any_p
+from jax.typing import DTypeLike
+
+from bnjax.jaxprs import called, shaped, walk
 
 _BITS = 256
 
 
 class Unsupported(Exception):
     """A primitive, or a comparison of equal numbers, that exact evaluation does not decide."""
+
+
+class NotEvaluated(Unsupported):
+    """A primitive that is not evaluated, whatever its operands."""
 
 
 @dataclass(frozen=True)
@@ -144,41 +157,34 @@ def array_of(values, arithmetic: Arithmetic) -> np.ndarray:
     return result
 
 
-def evaluate(jaxpr, args: Sequence[np.ndarray], arithmetic: Arithmetic, consts=None) -> list[np.ndarray]:
+def evaluate(jaxpr: ClosedJaxpr, args: Sequence[np.ndarray], arithmetic: Arithmetic) -> list[np.ndarray]:
     """The outputs of a jaxpr with concrete shapes at object arrays `args`."""
-    consts = getattr(jaxpr, "consts", ()) if consts is None else consts
-    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-    env = dict(zip(jaxpr.constvars, (array_of(c, arithmetic) for c in consts), strict=True))
-    env |= dict(zip(jaxpr.invars, args, strict=True))
 
-    def read(atom):
-        return array_of(atom.val, arithmetic) if hasattr(atom, "val") else env[atom]
+    def equation(eqn: JaxprEqn, operands: list[np.ndarray]) -> list[np.ndarray]:
+        inner = called(eqn)
+        if inner is not None:
+            return evaluate(inner, operands, arithmetic)
+        return _results(eqn, operands, arithmetic)
 
-    for eqn in jaxpr.eqns:
-        results = _equation(eqn, [read(atom) for atom in eqn.invars], arithmetic)
-        env.update(zip(eqn.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return walk(jaxpr, args, equation, functools.partial(array_of, arithmetic=arithmetic))
 
 
-def _equation(eqn, operands: list[np.ndarray], arithmetic: Arithmetic) -> list[np.ndarray]:
-    name = eqn.primitive.name
-    if name in ("scan", "while", "cond"):
-        raise Unsupported(name)
-    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        if key in eqn.params:
-            return evaluate(eqn.params[key], operands, arithmetic)
-    if name in ("optimization_barrier", "stop_gradient", "copy", "copy_p", "name"):
+def _results(eqn: JaxprEqn, operands: list[np.ndarray], arithmetic: Arithmetic) -> list[np.ndarray]:
+    if eqn.primitive in _IDENTITIES:
         return operands
-    if name in _MOVES:
+    if eqn.primitive in _MOVES:
         return [_moved(eqn, operands)]
-    if name == "psum":
-        return [_array(np.add.reduce(a, axis=tuple(eqn.params["axes"]))) for a in operands]
-    if name not in _RULES:
-        raise Unsupported(name)
-    result = _array(_RULES[name](eqn, arithmetic, *operands))
-    shape = eqn.outvars[0].aval.shape
-    if result.shape != shape:
-        result = np.broadcast_to(result, shape)
+    if eqn.primitive is jaxs.psum_p:
+        sums = [_array(np.add.reduce(a, axis=tuple(eqn.params["axes"]))) for a in operands]
+        return [arithmetic.rounded(eqn, [a], total) for a, total in zip(operands, sums, strict=True)]
+    if eqn.primitive not in _RULES:
+        raise NotEvaluated(eqn.primitive.name)
+    result = _array(_RULES[eqn.primitive](eqn, arithmetic, *operands))
+    aval = shaped(eqn.outvars[0])
+    if result.shape != aval.shape:
+        result = np.broadcast_to(result, aval.shape)
+    if jnp.issubdtype(aval.dtype, jnp.integer):
+        result = _wrapped(result, aval.dtype)
     return [arithmetic.rounded(eqn, operands, result)]
 
 
@@ -190,12 +196,12 @@ def _array(value) -> np.ndarray:
     return result
 
 
-def _moved(eqn, operands: list[np.ndarray]) -> np.ndarray:
+def _moved(eqn: JaxprEqn, operands: list[np.ndarray]) -> np.ndarray:
     """A primitive that only moves elements: run on their numbers by JAX, then on the elements."""
-    shape = eqn.outvars[0].aval.shape
-    if eqn.primitive.name == "reshape":
+    shape = shaped(eqn.outvars[0]).shape
+    if eqn.primitive is jaxs.reshape_p:
         return operands[0].reshape(shape)
-    if eqn.primitive.name == "broadcast_in_dim":
+    if eqn.primitive is jaxs.broadcast_in_dim_p:
         where = eqn.params["broadcast_dimensions"]
         full = [1] * len(shape)
         for k, size in zip(where, operands[0].shape, strict=True):
@@ -215,8 +221,8 @@ def _each(function: Callable, *arrays: np.ndarray) -> np.ndarray:
     return np.frompyfunc(function, len(arrays), 1)(*arrays)
 
 
-def _divide(eqn, arithmetic, a, b):
-    if not jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
+def _divide(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if not jnp.issubdtype(shaped(eqn.outvars[0]).dtype, jnp.floating):
         raise Unsupported("integer division")
     return _each(_quotient, a, b)
 
@@ -227,10 +233,25 @@ def _quotient(a, b):
     return a / b
 
 
-def _convert(eqn, arithmetic, a):
-    old, new = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
+def _wrapped(values: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    """Integers as their dtype keeps them: modulo 2 to the number of its bits."""
+    least, greatest = int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
+
+    def wrap(value: Any) -> Any:
+        inside = bool(value >= least) and bool(value <= greatest)
+        return value if inside else (value - least) % (greatest - least + 1) + least
+
+    return _array(_each(wrap, values))
+
+
+def _convert(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
+    old, new = shaped(eqn.invars[0]).dtype, shaped(eqn.outvars[0]).dtype
     if jnp.issubdtype(old, jnp.floating) and not jnp.issubdtype(new, jnp.floating):
-        raise Unsupported("float to integer")
+        raise NotEvaluated("float to integer")
+    if new == jnp.bool_ and old != jnp.bool_:
+        return _each(lambda v: v != 0, a)
+    if jnp.issubdtype(new, jnp.floating) and jnp.finfo(new).bits < 16:
+        raise NotEvaluated(f"a cast to {new}")
     if old == jnp.bool_ and new != jnp.bool_:
         return _each(lambda v: arithmetic.literal(int(v)), a)
     return a
@@ -250,7 +271,7 @@ def contraction(dimension_numbers, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _array(np.einsum(f"{''.join(left)},{''.join(right)}->{''.join(out)}", a, b))
 
 
-def _power(eqn, arithmetic, a, b):
+def _power(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     doubled = _each(lambda v: 2 * v, b)
     if any(v != int(v) for v in doubled.ravel()):
         raise Unsupported("a power that is neither integer nor half-integer")
@@ -275,8 +296,8 @@ def _tie(a, b):
 
 
 def _compare(name: str) -> Callable:
-    def rule(eqn, arithmetic, a, b):
-        exact = not jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.floating)
+    def rule(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        exact = not jnp.issubdtype(shaped(eqn.invars[0]).dtype, jnp.floating)
         return _each(lambda x, y: _compared(name, x, y, exact), a, b)
 
     return rule
@@ -290,8 +311,10 @@ def _compared(name: str, a, b, exact: bool) -> bool:
     raise Unsupported("a comparison of equal numbers")
 
 
-def _select(eqn, arithmetic, which, *cases):
+def _select(eqn: JaxprEqn, arithmetic: Arithmetic, which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
     def pick(index, *values):
+        if not 0 <= int(index) < len(values):
+            raise Unsupported("a choice out of range")
         return values[int(index)]
 
     return _each(pick, which, *cases)
@@ -309,37 +332,46 @@ def _unary(function: Callable) -> Callable:
     return lambda eqn, arithmetic, a: _each(function, a)
 
 
-def _total(eqn, arithmetic, a):
+def _total(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
     axes = tuple(int(axis) for axis in eqn.params["axes"])
-    result = np.add.reduce(a, axis=axes) if a.size else np.zeros(eqn.outvars[0].aval.shape, int)
+    result = np.add.reduce(a, axis=axes) if a.size else np.zeros(shaped(eqn.outvars[0]).shape, np.int64)
     return _each(lambda v: arithmetic.literal(0) + v, _array(result))
 
 
+_IDENTITIES = frozenset((lax.optimization_barrier_p, jaxs.stop_gradient_p, jaxs.copy_p, jaxs.name_p))
 _MOVES = frozenset(
-    ["reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice", "rev", "concatenate"]
-)
-_RULES: dict[str, Callable] = {
-    "abs": _unary(lambda v: _larger(v, -v)),
-    "add": _binary(operator.add),
-    "add_any": _binary(operator.add),
-    "and": _binary(lambda a, b: a and b),
-    "convert_element_type": _convert,
-    "div": _divide,
-    "dot_general": lambda eqn, arithmetic, a, b: contraction(eqn.params["dimension_numbers"], a, b),
-    "integer_pow": lambda eqn, arithmetic, a: _each(lambda v: _raised(v, eqn.params["y"]), a),
-    "max": _binary(_larger),
-    "min": _binary(lambda a, b: -_larger(-a, -b)),
-    "mul": _binary(operator.mul),
-    "neg": _unary(operator.neg),
-    "not": _unary(operator.not_),
-    "or": _binary(lambda a, b: a or b),
-    "pow": _power,
-    "reduce_sum": _total,
-    "rsqrt": lambda eqn, arithmetic, a: _each(lambda v: 1 / arithmetic.root(v), a),
-    "select_n": _select,
-    "sign": _unary(_sign),
-    "sqrt": lambda eqn, arithmetic, a: _each(arithmetic.root, a),
-    "square": _unary(lambda v: v * v),
-    "sub": _binary(operator.sub),
-    **{name: _compare(name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
+    (
+        jaxs.reshape_p, jaxs.transpose_p, jaxs.broadcast_in_dim_p, jaxs.squeeze_p, jaxs.slice_p, jaxs.rev_p,
+        jaxs.concatenate_p,
+    )
+)  # fmt: skip
+_RULES: dict[Primitive, Callable[..., Any]] = {
+    jaxs.abs_p: _unary(lambda v: _larger(v, -v)),
+    jaxs.add_p: _binary(operator.add),
+    add_any_p: _binary(operator.add),
+    jaxs.and_p: _binary(lambda a, b: a and b),
+    jaxs.convert_element_type_p: _convert,
+    jaxs.div_p: _divide,
+    jaxs.dot_general_p: lambda eqn, arithmetic, a, b: contraction(eqn.params["dimension_numbers"], a, b),
+    jaxs.integer_pow_p: lambda eqn, arithmetic, a: _each(lambda v: _raised(v, eqn.params["y"]), a),
+    jaxs.max_p: _binary(_larger),
+    jaxs.min_p: _binary(lambda a, b: -_larger(-a, -b)),
+    jaxs.mul_p: _binary(operator.mul),
+    jaxs.neg_p: _unary(operator.neg),
+    jaxs.not_p: _unary(operator.not_),
+    jaxs.or_p: _binary(lambda a, b: a or b),
+    jaxs.pow_p: _power,
+    jaxs.reduce_sum_p: _total,
+    jaxs.rsqrt_p: lambda eqn, arithmetic, a: _each(lambda v: 1 / arithmetic.root(v), a),
+    jaxs.select_n_p: _select,
+    jaxs.sign_p: _unary(_sign),
+    jaxs.sqrt_p: lambda eqn, arithmetic, a: _each(arithmetic.root, a),
+    jaxs.square_p: _unary(lambda v: v * v),
+    jaxs.sub_p: _binary(operator.sub),
+    jaxs.eq_p: _compare("eq"),
+    jaxs.ge_p: _compare("ge"),
+    jaxs.gt_p: _compare("gt"),
+    jaxs.le_p: _compare("le"),
+    jaxs.lt_p: _compare("lt"),
+    jaxs.ne_p: _compare("ne"),
 }

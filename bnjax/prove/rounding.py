@@ -32,14 +32,32 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import JaxprEqn, Primitive
+from jax.extend.core import primitives as jaxs
+from jax.interpreters.ad import add_jaxvals_p as add_any_p
 
+from bnjax.jaxprs import shaped
 from bnjax.prove.exact import Arithmetic, Unsupported, array_of, contraction, evaluate
 
 _BITS = 200
 _HELPFUL = 0.01
 # how many roundings each primitive may make; a sum and a matrix product count their terms
-_ROUNDINGS = {"add": 1, "add_any": 1, "sub": 1, "mul": 1, "square": 1, "div": 2, "sqrt": 2, "rsqrt": 4}
-_EXACT = frozenset(["neg", "abs", "select_n", "max", "min", "sign", "eq", "ne", "lt", "le", "gt", "ge"])
+_ROUNDINGS: dict[Primitive, int] = {
+    jaxs.add_p: 1,
+    add_any_p: 1,
+    jaxs.sub_p: 1,
+    jaxs.mul_p: 1,
+    jaxs.square_p: 1,
+    jaxs.div_p: 2,
+    jaxs.sqrt_p: 2,
+    jaxs.rsqrt_p: 4,
+}
+_EXACT = frozenset(
+    (
+        jaxs.neg_p, jaxs.abs_p, jaxs.select_n_p, jaxs.max_p, jaxs.min_p, jaxs.sign_p,
+        jaxs.eq_p, jaxs.ne_p, jaxs.lt_p, jaxs.le_p, jaxs.gt_p, jaxs.ge_p,
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -146,10 +164,10 @@ class _Balls(Arithmetic):
 class _Rounded(_Balls):
     """The same, each result widened by the rounding it may have had."""
 
-    def rounded(self, eqn: Any, operands: Sequence[np.ndarray], result: np.ndarray) -> np.ndarray:
+    def rounded(self, eqn: JaxprEqn, operands: Sequence[np.ndarray], result: np.ndarray) -> np.ndarray:
         """Every number within the model's distance of `result`."""
-        dtype = eqn.outvars[0].aval.dtype
-        if not jnp.issubdtype(dtype, jnp.floating) or eqn.primitive.name in _EXACT:
+        dtype = shaped(eqn.outvars[0]).dtype
+        if not jnp.issubdtype(dtype, jnp.floating) or eqn.primitive in _EXACT:
             return result
         terms, magnitudes = _sum_of_magnitudes(eqn, operands, result)
         info = jnp.finfo(dtype)
@@ -162,29 +180,28 @@ class _Rounded(_Balls):
 
 
 def _sum_of_magnitudes(
-    eqn: Any, operands: Sequence[np.ndarray], result: np.ndarray
+    eqn: JaxprEqn, operands: Sequence[np.ndarray], result: np.ndarray
 ) -> tuple[int, np.ndarray]:
     """How many roundings a result had, and the magnitude that each is relative to."""
-    name = eqn.primitive.name
-    if name == "reduce_sum":
+    if eqn.primitive in (jaxs.reduce_sum_p, jaxs.psum_p):
         axes = tuple(int(axis) for axis in eqn.params["axes"])
         terms = math.prod(operands[0].shape[axis] for axis in axes)
         return terms, _as_array(np.add.reduce(_magnitude(operands[0]), axis=axes))
-    if name == "dot_general":
+    if eqn.primitive is jaxs.dot_general_p:
         numbers = eqn.params["dimension_numbers"]
         terms = math.prod(operands[0].shape[axis] for axis in numbers[0][0])
         return terms + 1, contraction(numbers, *map(_magnitude, operands))
-    if name == "integer_pow":
+    if eqn.primitive is jaxs.integer_pow_p:
         return abs(eqn.params["y"]) + 2, _magnitude(result)
-    if name == "convert_element_type":
+    if eqn.primitive is jaxs.convert_element_type_p:
         return int(_narrows(eqn)), _magnitude(result)
-    if name not in _ROUNDINGS:
-        raise Unsupported(f"{name}: no model of its rounding")
-    return _ROUNDINGS[name], _magnitude(result)
+    if eqn.primitive not in _ROUNDINGS:
+        raise Unsupported(f"{eqn.primitive.name}: no model of its rounding")
+    return _ROUNDINGS[eqn.primitive], _magnitude(result)
 
 
-def _narrows(eqn: Any) -> bool:
-    old, new = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
+def _narrows(eqn: JaxprEqn) -> bool:
+    old, new = shaped(eqn.invars[0]).dtype, shaped(eqn.outvars[0]).dtype
     return not jnp.issubdtype(old, jnp.floating) or jnp.finfo(new).eps > jnp.finfo(old).eps
 
 

@@ -1,19 +1,20 @@
 """From shapes in words to traced programs: the values and the VJPs of two functions, as jaxprs."""
 
-import inspect
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import export
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import primitives as jaxs
 
-# the primitives that call a jaxpr and mean what it means
-CALLS = frozenset(
-    ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call")
-) | {"custom_vjp_call"}
+from bnjax.jaxprs import called, equations, parameter_names, replaced, source_line, walk
+from bnjax.prove.space import Size
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ class Argument:
         """The size symbols."""
         return {part for word in self.words for part in word.split("*") if not part.isdigit()}
 
-    def at(self, sizes: dict[str, int]) -> "Argument":
-        """The same argument with numbers for the size symbols."""
+    def at(self, sizes: Mapping[str, int | str]) -> "Argument":
+        """The same argument with numbers, or other words, for the size symbols."""
         words = ("*".join(str(sizes.get(b, b)) for b in word.split("*")) for word in self.words)
         return replace(self, words=tuple(words))
 
-    def shape(self, scope) -> tuple:
+    def shape(self, scope: export.SymbolicScope | None = None) -> tuple[Size, ...]:
         """The shape to trace with: ints, or JAX's symbolic sizes of `scope`."""
         if not self.symbols():
             return tuple(math.prod(map(int, word.split("*"))) for word in self.words)
@@ -56,10 +57,10 @@ class Programs:
 
     arguments: tuple[Argument, ...]
     cotangents: tuple[Argument, ...]
-    op: object
-    primal: object
-    op_vjp: object
-    primal_vjp: object
+    op: ClosedJaxpr
+    primal: ClosedJaxpr
+    op_vjp: ClosedJaxpr
+    primal_vjp: ClosedJaxpr
 
     def base_axes(self) -> dict[str, tuple[str, ...]]:
         """The dimensions that stand for more than one base axis, by the name JAX gives their size."""
@@ -76,12 +77,18 @@ class Programs:
 def parse_arguments(primal: Callable, shapes: Sequence[str], positive: Sequence[int]) -> tuple[Argument, ...]:
     """The arguments that `shapes` describe, named as `primal` names them.
 
-    Raises ValueError for a shape that is not made of sizes, and for an index in `positive` out of range.
+    Raises TypeError for a shape that is no string, and ValueError for one that is not made of sizes, and for
+    an index in `positive` that is out of range or names a boolean argument.
     """
+    for index, shape in enumerate(shapes):
+        if not isinstance(shape, str):
+            raise TypeError(f"shape {index} is a {type(shape).__name__}: shapes are words, such as 'n 3'")
     for index in positive:
         if not 0 <= index < len(shapes):
             raise ValueError(f"positive names argument {index}, but there are {len(shapes)} shapes")
-    names = _parameter_names(primal, len(shapes))
+        if shapes[index].startswith("bool:"):
+            raise ValueError(f"positive names argument {index}, which is boolean")
+    names = parameter_names(primal, len(shapes))
     arguments = []
     for index, (name, shape) in enumerate(zip(names, shapes, strict=True)):
         boolean = shape.startswith("bool:")
@@ -102,44 +109,72 @@ def _fresh(name: str, taken: set[str]) -> str:
     return name
 
 
-def _parameter_names(function: Callable, count: int) -> list[str]:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-        names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    except (TypeError, ValueError):
-        names = []
-    return [names[k] if k < len(names) else f"x{k}" for k in range(count)]
+class Structure(NamedTuple):
+    """What a function returns: the tree, and for each leaf "float" or the name of another dtype."""
+
+    tree: Any
+    kinds: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return str(jax.tree.unflatten(self.tree, self.kinds))
 
 
 def trace(op: Callable, primal: Callable, arguments: tuple[Argument, ...]) -> Programs:
-    """The jaxprs of op, primal and their VJPs, at float32 and the arguments' (maybe symbolic) shapes."""
+    """The jaxprs of op, primal and their VJPs, at float32 and the arguments' (maybe symbolic) shapes.
+
+    Raises ValueError where the two return different structures, shapes or kinds of numbers, and whatever
+    the two functions raise.
+    """
     scope = export.SymbolicScope()
     structs = [
         jax.ShapeDtypeStruct(a.shape(scope), jnp.bool_ if a.boolean else jnp.float32) for a in arguments
     ]
-    outputs, op_outputs = (jax.eval_shape(_float_leaves(f), *structs) for f in (primal, op))
+    (mine, op_structure), (theirs, structure) = (_program(f, structs) for f in (op, primal))
+    if op_structure != structure:
+        raise ValueError(f"the op returns {op_structure}, the primal {structure}")
+    if [o.shape for o in mine.out_avals] != [o.shape for o in theirs.out_avals]:
+        raise ValueError(
+            f"the op's outputs have shapes {[o.shape for o in mine.out_avals]}, "
+            f"the primal's {[o.shape for o in theirs.out_avals]}"
+        )
+    outputs = theirs.out_avals[: structure.kinds.count("float")]
     if not outputs:
         raise ValueError("the primal has no float output: there is nothing to prove")
-    if [o.shape for o in outputs] != [o.shape for o in op_outputs]:
-        raise ValueError(
-            f"the op's outputs have shapes {[o.shape for o in op_outputs]}, "
-            f"the primal's {[o.shape for o in outputs]}"
-        )
     taken = {a.name for a in arguments}.union(*(a.symbols() for a in arguments))
     cotangents = tuple(
         Argument(_fresh("dy" if len(outputs) == 1 else f"dy{k}", taken), _words(o.shape, arguments, scope))
         for k, o in enumerate(outputs)
     )
     seeds = [jax.ShapeDtypeStruct(output.shape, output.dtype) for output in outputs]
-    return Programs(
-        arguments,
-        cotangents,
-        *(jax.make_jaxpr(_float_leaves(f))(*structs) for f in (op, primal)),
-        *(jax.make_jaxpr(pullback(f, arguments))(seeds, *structs) for f in (op, primal)),
-    )
+    vjps = (jax.make_jaxpr(pullback(f, arguments))(seeds, *structs) for f in (op, primal))
+    return Programs(arguments, cotangents, mine, theirs, *vjps)
 
 
-def _words(shape: tuple, arguments: Sequence[Argument], scope) -> tuple[str, ...]:
+def _program(function: Callable, structs: Sequence[jax.ShapeDtypeStruct]) -> tuple[ClosedJaxpr, Structure]:
+    """The program of a function, its float outputs first, and what it returns."""
+    found: list[Structure] = []
+
+    def run(*args):
+        floats, others, structure = split(function, args)
+        found.append(structure)
+        return [*floats, *others]
+
+    return jax.make_jaxpr(run)(*structs), found[-1]
+
+
+def split(function: Callable, args: Sequence[Any]) -> tuple[list[jax.Array], list[jax.Array], Structure]:
+    """function(*args) as float outputs and others, sizes and Python's numbers being arrays too."""
+    leaves, tree = jax.tree.flatten(function(*args))
+    arrays = [jnp.asarray(leaf) for leaf in leaves]
+    kinds = tuple("float" if jnp.issubdtype(a.dtype, jnp.floating) else str(a.dtype) for a in arrays)
+    floats = [a for a, kind in zip(arrays, kinds, strict=True) if kind == "float"]
+    others = [a for a, kind in zip(arrays, kinds, strict=True) if kind != "float"]
+    return floats, others, Structure(tree, kinds)
+
+
+def _words(
+    shape: Sequence[Size], arguments: Sequence[Argument], scope: export.SymbolicScope
+) -> tuple[str, ...]:
     """An output's dimensions in the words of the arguments' ones where they are equal."""
     known: dict[str, str] = {}
     for argument in arguments:
@@ -147,55 +182,55 @@ def _words(shape: tuple, arguments: Sequence[Argument], scope) -> tuple[str, ...
     return tuple(known.get(str(size), str(size)) for size in shape)
 
 
-def _float_leaves(function: Callable) -> Callable:
-    def leaves(*args):
-        # a size may be among the outputs, and is no array
-        outputs = [y for y in jax.tree.leaves(function(*args)) if hasattr(y, "dtype")]
-        return [y for y in outputs if jnp.issubdtype(y.dtype, jnp.floating)]
-
-    return leaves
-
-
 def without_custom_rules(function: Callable) -> Callable:
     """The same function of arrays, with the derivative that JAX's primitives give it and no custom rule."""
 
     def run(*args):
         jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
-        return jax.tree.unflatten(jax.tree.structure(shapes), _run(jaxpr.jaxpr, jaxpr.consts, args))
+        return jax.tree.unflatten(jax.tree.structure(shapes), _run(jaxpr, args))
 
     return run
 
 
-def _run(jaxpr, consts: Sequence, args: Sequence) -> list:
-    env = dict(zip(jaxpr.constvars, consts, strict=True)) | dict(zip(jaxpr.invars, args, strict=True))
+def _run(jaxpr: ClosedJaxpr, args: Sequence[jax.Array]) -> list[jax.Array]:
+    return walk(jaxpr, args, _bound, lambda value: value)
 
-    def read(atom):
-        return atom.val if hasattr(atom, "val") else env[atom]
 
-    for eqn in jaxpr.eqns:
-        operands = [read(atom) for atom in eqn.invars]
-        inner = next((eqn.params[key] for key in ("jaxpr", "call_jaxpr") if key in eqn.params), None)
-        if inner is not None and eqn.primitive.name in CALLS:
-            results = _run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operands)
-        else:
-            results = eqn.primitive.bind(*operands, **eqn.params)
-            results = results if eqn.primitive.multiple_results else [results]
-        env.update(zip(eqn.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+def _bound(eqn: JaxprEqn, operands: list[jax.Array]) -> list[jax.Array]:
+    inner = called(eqn)
+    if inner is not None:
+        return _run(inner, operands)
+    results = eqn.primitive.bind(*operands, **eqn.params)
+    return results if eqn.primitive.multiple_results else [results]
 
 
 def pullback(function: Callable, arguments: Sequence[Argument]) -> Callable:
-    """(cotangents, *args) ↦ the float outputs of function(*args), then one cotangent per float argument."""
+    """(cotangents, *args) ↦ the float outputs of function(*args), the cotangents, the other outputs."""
     places = [k for k, argument in enumerate(arguments) if argument.differentiated]
 
     def run(cotangents, *args):
         def partial(*floats):
-            filled = list(args)
-            for k, value in zip(places, floats, strict=True):
-                filled[k] = value
-            return _float_leaves(function)(*filled)
+            return split(function, replaced(args, places, floats))[:2]
 
-        outputs, pull = jax.vjp(partial, *(args[k] for k in places))
-        return outputs, pull(list(cotangents))
+        outputs, pull, others = jax.vjp(partial, *(args[k] for k in places), has_aux=True)
+        return [*outputs, *pull(list(cotangents)), *others]
 
     return run
+
+
+def fingerprint(programs: Programs) -> list[str]:
+    """What is the same whenever the same programs are traced: their equations, literals and constants."""
+    marks = []
+    for jaxpr in (programs.op, programs.primal, programs.op_vjp, programs.primal_vjp):
+        marks.append(re.sub(r"0x[0-9a-f]+", "", str(jaxpr)))
+        marks += [str(np.asarray(constant).tobytes()) for constant in jaxpr.consts]
+        marks += [
+            repr(atom.val) for eqn in equations(jaxpr) for atom in eqn.invars if isinstance(atom, Literal)
+        ]
+    return marks
+
+
+def held_constant(programs: Programs) -> list[str]:
+    """Where the primal has a `stop_gradient`."""
+    found = (source_line(e) for e in equations(programs.primal) if e.primitive is jaxs.stop_gradient_p)
+    return list(dict.fromkeys(found))

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from bnjax.prove.algebra import Atom, Poly
+from bnjax.prove.derivation import derive
 from bnjax.prove.field import Field
-from bnjax.prove.prover import derive
 from bnjax.prove.signs import UNKNOWN, sign
 from bnjax.prove.tracing import parse_arguments, trace
 from bnjax.theorems.inverse_stddev import inverse_stddev, inverse_stddev_primal

@@ -1,12 +1,15 @@
-"""Random pairs of programs of the fragment: no verdict of the prover is wrong on any of them.
+"""Random pairs of programs, of the fragment and at its edge: no verdict of the prover is wrong on any.
 
 A pair is made from its seed alone.  In half of the pairs the second program is the first one rewritten by
 laws of arithmetic, in the other half an operation, an operand or an axis is changed as well (which may
-leave the value as it was).  The judge is NumPy in float64 at 100 random points, by the same trees.
+leave the value as it was).  At the edge are integers that wrap, infinities behind a mask, branches on the
+sizes and outputs that are integers.  The judge is NumPy in float64 at random points of many sizes, also of
+those that the branches ask for, by the same trees.
 """
 
 import functools
 import random
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,16 +19,31 @@ from bnjax.prove import prove_vjp
 
 LEAVES = ("x", "y", "g", "e", 1, 2, -3)
 UNARY = ("neg", "sum0", "sum1", "mean0", "square", "cube", "var", "rsqrt", "masked", "swap", "abs", "same")
+EDGE = (
+    "count", "count8", "minus8", "behind", "if7", "if mod", "if equal", "if product", "if int", "if set",
+)  # fmt: skip
 BINARY = ("add", "sub", "mul", "mul", "div", "dot", "over")
 SHAPES = ("n m", "n m", "m", "", "bool: n m")
-SIZES = ((3, 4), (1, 2), (5, 1))
+# the sizes, and how many points of each: all that the branches ask for, and one where eight bits wrap
+SIZES = {
+    (3, 4): 100,
+    (1, 2): 100,
+    (5, 1): 100,
+    (7, 2): 9,
+    (4, 8): 9,
+    (3, 3): 9,
+    (2, 3): 9,
+    (9, 1): 9,
+    (20, 18): 3,
+}
 
 
 def random_tree(source, depth):
     if depth == 0 or source.random() < 0.15:
         return source.choice(LEAVES)
     if source.random() < 0.5:
-        return (source.choice(UNARY), random_tree(source, depth - 1))
+        names = EDGE if source.random() < 0.08 else UNARY
+        return (source.choice(names), random_tree(source, depth - 1))
     return (source.choice(BINARY), random_tree(source, depth - 1), random_tree(source, depth - 1))
 
 
@@ -47,6 +65,30 @@ def mean0(env, np_, a):
     return a * 0 + np_.sum(a, -2, keepdims=True) / a.shape[-2]
 
 
+def kept(env, np_, dtype):
+    return np_.sum(env["w"], (-1, -2), dtype=dtype, keepdims=True)
+
+
+def branch(asked):
+    """2·a where the sizes are such, written in two ways."""
+
+    def plain(env, np_, a):
+        return 2 * a if asked(*env["x"].shape[-2:]) else a
+
+    def primed(env, np_, a):
+        return a + a if asked(*env["x"].shape[-2:]) else 1 * a
+
+    return plain, primed
+
+
+BRANCHES = {
+    "if7": lambda n, m: n == 7,
+    "if mod": lambda n, m: n % 4 == 0,
+    "if equal": lambda n, m: n == m,
+    "if product": lambda n, m: n * m == 6,
+    "if int": lambda n, m: isinstance(n, int) and n > 5,
+    "if set": lambda n, m: n in {9},
+}
 OPERATIONS = {
     "add": lambda env, np_, a, b: a + b,
     "sub": lambda env, np_, a, b: a - b,
@@ -68,6 +110,17 @@ OPERATIONS = {
     "same": lambda env, np_, a: a,
     "masked": lambda env, np_, a: np_.where(env["w"], a, 0 * a),
     "masked'": lambda env, np_, a: env["w"] * a,
+    "count": lambda env, np_, a: (
+        a * np_.sum(env["w"], (-1, -2), dtype=np_.int32, keepdims=True).astype(a.dtype)
+    ),
+    "count'": lambda env, np_, a: np_.sum(env["w"] * 1.0, (-1, -2), keepdims=True) * a,
+    "count8": lambda env, np_, a: (
+        a * np_.sum(env["w"], (-1, -2), dtype=np_.int8, keepdims=True).astype(a.dtype)
+    ),
+    "minus8": lambda env, np_, a: a * (-env["w"].astype(np_.uint8)).astype(a.dtype),
+    "behind": lambda env, np_, a: np_.where(env["w"], a, -np_.inf) - np_.where(env["w"], 0.0, -np_.inf),
+    **{name: branch(asked)[0] for name, asked in BRANCHES.items()},
+    **{f"{name}'": branch(asked)[1] for name, asked in BRANCHES.items()},
     "swap": lambda env, np_, a: np_.swapaxes(np_.swapaxes(a, -1, -2) * 2, -1, -2),
     "dot": lambda env, np_, a, b: np_.einsum("...ij,...kj,...kl->...il", a, b, env["y"]),
     "dot'": lambda env, np_, a, b: np_.einsum(
@@ -105,8 +158,10 @@ def rewritten(tree, source):
             return ("sum1", ("sum0", a[1]))
         case "div":
             return ("mul", ("div", 1, rest[0]), a)
-        case "rsqrt" | "masked" | "dot" | "abs" | "over":
+        case "rsqrt" | "masked" | "dot" | "abs" | "over" | "count":
             return (f"{name}'", a, *rest)
+        case _ if name in BRANCHES:
+            return (f"{name}'", a)
         case "swap":
             return ("add", a, a)
     return (name, a, *rest)
@@ -121,41 +176,74 @@ def changed(tree, source):
         place = source.randrange(len(operands))
         operands[place] = changed(operands[place], source)
         return (name, *operands)
-    others = UNARY if len(operands) == 1 else ("add", "sub", "mul", "div", "over")
+    others = (*UNARY, *EDGE) if len(operands) == 1 else ("add", "sub", "mul", "div", "over")
     return (source.choice([other for other in others if other != name]), *operands)
+
+
+# integers and truth values that a program returns: as they are, written otherwise, and wrong
+OUTPUTS = {
+    "nothing": (lambda x, w: (), lambda x, w: (), lambda x, w: 1),
+    "count": (lambda x, w: w.sum(), lambda x, w: w.astype(jnp.int32).sum(), lambda x, w: w.sum() + 1),
+    "size": (lambda x, w: x.shape[0], lambda x, w: w.shape[0], lambda x, w: x.shape[0] + (x.shape[0] == 7)),
+    "sizes": (
+        lambda x, w: {"n": x.shape[0], "m": x.shape[1]},
+        lambda x, w: {"m": w.shape[1], "n": w.shape[0]},
+        lambda x, w: {"m": x.shape[0], "n": x.shape[1]},
+    ),
+    "rows": (lambda x, w: w.sum(1), lambda x, w: w.astype(jnp.int32).sum(1), lambda x, w: w.T.sum(1)),
+    "mask": (lambda x, w: ~w, lambda x, w: jnp.logical_not(w), lambda x, w: w),
+}
+
+
+class Pair(NamedTuple):
+    """Two trees, the output beside them (a key of OUTPUTS), and whether the second has it wrong."""
+
+    first: tuple
+    second: tuple
+    beside: str
+    beside_wrong: bool
 
 
 def pair(seed):
     source = random.Random(seed)
     first = random_tree(source, 4)
     second = rewritten(first, source)
-    return first, changed(second, source) if seed % 2 else second
+    beside = source.choice(sorted(OUTPUTS)) if source.random() < 0.3 else "nothing"
+    if seed % 2 and source.random() < 0.2:
+        return Pair(first, second, beside, True)
+    return Pair(first, changed(second, source) if seed % 2 else second, beside, False)
 
 
-def as_function(tree):
+def as_function(tree, beside):
     def function(x, y, g, e, w):
-        return value(tree, {"x": x, "y": y, "g": g, "e": e, "w": w}, jnp)
+        return value(tree, {"x": x, "y": y, "g": g, "e": e, "w": w}, jnp), beside(x, w)
 
     return function
 
 
-def differ_at_points(first, second, seed):
-    """Whether two trees differ at any of 100 random points of three sizes, where both are finite."""
+def environment(source, count, n, m):
+    return {
+        "x": source.normal(size=(count, n, m)),
+        "y": source.normal(size=(count, n, m)),
+        "g": source.normal(size=(count, 1, m)),
+        "e": source.uniform(0.1, 2, size=(count, 1, 1)),
+        "w": source.random((count, n, m)) < 0.5,
+    }
+
+
+def at_points(first, second, seed):
+    """Whether two trees differ at random points where both are finite; and whether both are finite at all."""
     source = np.random.default_rng(seed)
-    for n, m in SIZES:
-        env = {
-            "x": source.normal(size=(100, n, m)),
-            "y": source.normal(size=(100, n, m)),
-            "g": source.normal(size=(100, 1, m)),
-            "e": source.uniform(0.1, 2, size=(100, 1, 1)),
-            "w": source.random((100, n, m)) < 0.5,
-        }
+    finite = True
+    for (n, m), count in SIZES.items():
+        env = environment(source, count, n, m)
         with np.errstate(all="ignore"):  # 1/0 and 0/0: such a point says nothing
             a, b = value(first, env, np), value(second, env, np)
             noise = abs(a - in_higher_precision(first, env)) + abs(b - in_higher_precision(second, env))
+            finite = finite and bool(np.all(np.isfinite(a)) and np.all(np.isfinite(b)))
             if np.any(abs(a - b) > 1e-7 * (1 + abs(a) + abs(b)) + 1e3 * noise):
-                return True
-    return False
+                return True, finite
+    return False, finite
 
 
 def in_higher_precision(tree, env):
@@ -180,11 +268,16 @@ def float_of(number):
 @functools.cache
 def judge(seed):
     """The prover's status on the pair of a seed; AssertionError if it is wrong."""
-    first, second = pair(seed)
-    proof = prove_vjp(as_function(first), as_function(second), *SHAPES, positive=(3,), timeout=10.0)
-    truth = differ_at_points(first, second, seed)
+    first, second, beside, beside_wrong = pair(seed)
+    plain, otherwise, wrong = OUTPUTS[beside]
+    op, primal = as_function(first, plain), as_function(second, wrong if beside_wrong else otherwise)
+    proof = prove_vjp(op, primal, *SHAPES, positive=(3,), timeout=20.0)
+    differ, finite = at_points(first, second, seed)
+    truth = differ or beside_wrong
     if proof.status in ("proved", "conditional"):
-        assert not truth, f"seed {seed}: {proof.status}, but {first} and {second} differ"
+        assert not truth, f"seed {seed}: {proof.status}, but {pair(seed)} differ"
+    if proof.status == "proved":
+        assert finite, f"seed {seed}: proved, but {pair(seed)} is not finite"
     if proof.status == "refuted":
         assert truth or seed % 2, f"seed {seed}: refuted, but {second} is {first} rewritten"
         assert shows_it(proof.counterexample, first, second), f"seed {seed}: {proof.counterexample}"

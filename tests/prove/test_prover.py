@@ -9,13 +9,7 @@ import pytest
 from jax import lax
 
 from bnjax.prove import prove_vjp
-
-
-def with_rule(primal, backward):
-    """`primal` with a hand VJP: backward(args, dy) gives the cotangents."""
-    op = jax.custom_vjp(primal)
-    op.defvjp(lambda *args: (primal(*args), args), backward)
-    return op
+from tests.prove.rules import with_rule
 
 
 def standardize(x, eps):
@@ -175,9 +169,12 @@ def test_the_sizes_that_were_traced_are_named():
 
 
 def test_a_size_comparison_that_does_not_trace_is_no_proof():
-    proof = prove_vjp(lambda x: 2 * x if x.shape[0] > 5 else x, lambda x: x, "n")
+    proof = prove_vjp(lambda x: 1.0 * x if x.shape[0] > 5 else x, lambda x: x, "n")
     assert proof.status == "refused"
     assert "InconclusiveDimensionOperation" in proof.reason
+    wrong = prove_vjp(lambda x: 2 * x if x.shape[0] > 5 else x, lambda x: x, "n")
+    assert wrong.status == "refuted"
+    assert np.shape(wrong.counterexample.point["x"]) > (5,)
 
 
 @pytest.mark.parametrize("name", ["dy", "n", "t.0", "τ"])
@@ -295,8 +292,9 @@ def test_integers_that_wrap_are_refused():
     def right(x, w):
         return x * (w * 200.0 + 100.0)
 
-    proof = prove_vjp(small, right, "n", "bool: n")
-    assert proof.status != "proved"  # 300 is 44 in eight bits
+    assert prove_vjp(small, right, "n", "bool: n").status == "refuted"  # 300 is 44 in eight bits
+    proof = prove_vjp(small, small, "n", "bool: n")
+    assert proof.status == "refused"
     assert "uint8" in proof.reason
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from bnjax.prove.exact import Unsupported
 from bnjax.theorems import THEOREMS, batch_norm
@@ -113,6 +114,16 @@ def test_images_and_matrix_products():
         return jnp.ones((1, 36), x.dtype) @ x.reshape(36, 2)
 
     assert rounding_bound(sums, x).contains([sums(x)])
+
+
+def test_a_sum_over_a_vmapped_axis_is_rounded_like_any_other():
+    def total(x):
+        return jax.vmap(lambda row: lax.psum(row, "rows"), axis_name="rows")(x)
+
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(64, 3)), jnp.float32)
+    bound = rounding_bound(total, x)
+    assert bound.contains([total(x)])
+    assert np.all(bound.bounds[0] > 0)
 
 
 def test_without_the_widening_the_machine_is_not_contained(monkeypatch):

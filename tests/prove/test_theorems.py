@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 from bnjax.prove import prove_vjp
-from bnjax.prove.prover import derive
+from bnjax.prove.derivation import derive
 from bnjax.prove.tracing import parse_arguments, trace
 from bnjax.theorems import (
     THEOREMS,

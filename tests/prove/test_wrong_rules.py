@@ -29,11 +29,18 @@ def id_of(mutant):
 
 
 def cotangents_at(function, point):
-    """The value and the cotangents of a function at a counterexample's point, in float64."""
-    with jax.enable_x64(True):
-        dy, *args = (jnp.asarray(np.asarray(value, float)) for value in point.values())
+    """The value and the cotangents of a function at a counterexample's point: traced, in float64."""
+
+    @jax.jit
+    def run(dy, *args):
         value, pull = jax.vjp(function, *args)
-        return [np.asarray(leaf) for leaf in (value, *pull(dy))]
+        return value, *pull(dy)
+
+    with jax.enable_x64(True):
+        return [
+            np.asarray(leaf)
+            for leaf in run(*(jnp.asarray(np.asarray(value, float)) for value in point.values()))
+        ]
 
 
 def few(mutants):

@@ -1,0 +1,270 @@
+"""A proof for all sizes, put together: the symbolic program, the cases that Python asks for, and numbers.
+
+What is traced at symbolic sizes is the program of "no size in particular": where Python asks `n == 7`, JAX
+says no.  So every such question makes a case, the programs traced with 7 (or 2·m, or 4·k) in the place of
+n, which is proved in its turn; and whatever was asked, the programs traced at a list of numbers are proved
+as well.  A failure anywhere is the verdict.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from bnjax.errors import one_line
+from bnjax.prove.algebra import Outside
+from bnjax.prove.arrays import Array, finite
+from bnjax.prove.derivation import Derivation, derive
+from bnjax.prove.field import Field, Obligation
+from bnjax.prove.interpreter import Refusal
+from bnjax.prove.limits import TimeUp
+from bnjax.prove.proof import Proof
+from bnjax.prove.questions import Question, recorded
+from bnjax.prove.sizes import points, solutions, solved, substituted, value, words
+from bnjax.prove.tracing import Argument, Programs, fingerprint, held_constant, trace, without_custom_rules
+
+DUALITY = "⟨dy, Jv⟩ = ⟨VJP(dy), v⟩"
+_CASES = 24  # cases that questions may make
+_ASKED = (4, 6, 7, 9, 10, 11, 12)  # traced too where a question is no equation
+
+
+class Piece(NamedTuple):
+    """One proof: of the programs traced with these words or numbers for the size symbols."""
+
+    sizes: Mapping[str, int | str]
+    proof: Proof
+    fails: bool = False  # an equation of the claim was not shown
+    questions: tuple[Question, ...] = ()
+    programs: Programs | None = None
+
+    @property
+    def where(self) -> str:
+        """The sizes, as words."""
+        return words({name: size for name, size in self.sizes.items() if size != name})
+
+
+@dataclass
+class Examination:
+    """What is known so far of two functions; `suspects` are numbers for sizes at which they may differ."""
+
+    op: Callable
+    primal: Callable
+    arguments: tuple[Argument, ...]
+    deadline: float
+    proof: Proof = field(default_factory=lambda: Proof("refused", ""))
+    suspects: list[dict[str, int]] = field(default_factory=list)
+    numbers: list[dict[str, int]] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+
+    @property
+    def symbols(self) -> list[str]:
+        """The size symbols, in order."""
+        return sorted(set().union(*(a.symbols() for a in self.arguments)))
+
+    @property
+    def shown(self) -> bool:
+        """Whether nothing speaks against the claim as yet."""
+        return self.proof.status in ("proved", "conditional")
+
+    def add(self, obligations: tuple[Obligation, ...]) -> None:
+        """Further side conditions, the first of those with one claim."""
+        known = {o.claim for o in self.proof.obligations}
+        new = {o.claim: o for o in reversed(obligations) if o.claim not in known}
+        every = self.proof.obligations + tuple(reversed(new.values()))
+        status = "proved" if all(o.discharged for o in every) else "conditional"
+        self.proof = replace(self.proof, status=status, obligations=every)
+
+
+def examine(op: Callable, primal: Callable, arguments: tuple[Argument, ...], deadline: float) -> Examination:
+    """The proof, without a claim and without a counterexample."""
+    seen = Examination(op, primal, arguments, deadline)
+    whole = _piece(seen, {name: name for name in seen.symbols})
+    seen.proof = whole.proof
+    if whole.programs is not None:
+        seen.held = held_constant(whole.programs)
+    _look_into_questions(seen, whole)
+    for numbers in seen.numbers if seen.shown else ():
+        _join(seen, _piece(seen, numbers))
+        if not seen.shown:
+            return seen
+    if seen.shown and whole.programs is not None:
+        _trace_again(seen, whole.programs)
+    return seen
+
+
+def _look_into_questions(seen: Examination, whole: Piece) -> None:
+    """Prove the case that each question makes; the other questions become obligations, and numbers to try."""
+    seen.numbers = points(seen.symbols, max((len(a.symbols()) for a in seen.arguments), default=0))
+    waiting = [(whole, question) for question in whole.questions]
+    visited = [whole.sizes]
+    while waiting:
+        piece, question = waiting.pop(0)
+        case = _case(piece, question)
+        if case is None or (case not in visited and len(visited) > _CASES):
+            _leave_open(seen, piece, question)
+        elif case not in visited:
+            visited.append(case)
+            made = _piece(seen, case)
+            _suspect(seen, case)
+            if seen.shown:
+                _settle(seen, piece, question, made)
+            waiting += [(made, another) for another in made.questions]
+
+
+def _case(piece: Piece, question: Question) -> dict[str, int | str] | None:
+    """The words for the sizes where the answer is another one; None where no substitution gives it."""
+    symbols = _symbols(piece.sizes)
+    solution = solved(question.zero, symbols) if question.zero else None
+    if solution is None:
+        return None
+    return {name: substituted(str(word), solution) for name, word in piece.sizes.items()}
+
+
+def _settle(seen: Examination, piece: Piece, question: Question, made: Piece) -> None:
+    """What the proof of a question's case means for the proof of the whole."""
+    claim = _claim(piece, question)
+    if not made.fails and made.proof.status == "refused":
+        reason = f"{claim}, where {made.proof.reason}"
+        seen.add((Obligation(reason, False, question.where),))
+        return
+    known = tuple(o for o in seen.proof.obligations if o.claim != question.text)
+    seen.proof = replace(seen.proof, obligations=known)
+    seen.add((Obligation(f"{claim}, or else the program traced there is right", True, question.where),))
+    _join(seen, made)
+
+
+def _claim(piece: Piece, question: Question) -> str:
+    """The answer that was taken for granted."""
+    at = f"at {piece.where}: " if piece.where else ""
+    solution = solved(question.zero, _symbols(piece.sizes)) or {}
+    for name, word in solution.items():
+        if not question.zero.startswith("mod("):
+            return f"{at}{name} ≠ {word}"
+    return f"{at}{question.zero} ≠ 0"
+
+
+def _leave_open(seen: Examination, piece: Piece, question: Question) -> None:
+    """A question without a case is an obligation; numbers at which the answer is another are tried."""
+    if question.zero:
+        symbols = _symbols(piece.sizes)
+        for found in solutions(question.zero, symbols):
+            sizes = {name: value(str(word), found) for name, word in piece.sizes.items()}
+            seen.numbers.append(sizes)
+            seen.suspects.append(sizes)
+        claim = _claim(piece, question)
+    else:
+        more = [dict.fromkeys(seen.symbols, number) for number in _ASKED]
+        seen.numbers += [sizes for sizes in more if sizes not in seen.numbers]
+        claim = f"no size that was not traced takes another branch where Python asks for {question.text}"
+    known = {o.claim for o in seen.proof.obligations}
+    if seen.shown and question.text not in known:
+        seen.add((Obligation(claim, False, question.where),))
+
+
+def _suspect(seen: Examination, case: Mapping[str, int | str]) -> None:
+    """Numbers for the sizes of a case."""
+    for number in (2, 3, 1):
+        free = dict.fromkeys(_symbols(case), number)
+        seen.suspects.append({name: value(str(word), free) for name, word in case.items()})
+
+
+def _symbols(sizes: Mapping[str, int | str]) -> list[str]:
+    parts = {part for word in sizes.values() for part in str(word).split("*")}
+    return sorted(part for part in parts if not part.isdigit())
+
+
+def _join(seen: Examination, piece: Piece) -> None:
+    """The proof so far, and the one of the programs traced at some of the sizes."""
+    found = piece.proof
+    if piece.fails:
+        seen.proof = replace(found, reason=f"at {piece.where}: {found.reason}")
+    elif found.status == "refused":
+        claim = f"the program traced at {piece.where} is right ({found.reason})"
+        seen.add((Obligation(claim, False, found.where),))
+    else:
+        known = {o.claim for o in seen.proof.obligations}
+        still_open = [o for o in found.obligations if not o.discharged and o.claim not in known]
+        seen.add(tuple(replace(o, claim=f"at {piece.where}: {o.claim}") for o in still_open))
+    if found.status == "refused" and not _symbols(piece.sizes):
+        seen.suspects.insert(0, {name: int(size) for name, size in piece.sizes.items()})
+
+
+def _trace_again(seen: Examination, before: Programs) -> None:
+    """A function that keeps state, or draws at random, is another program the next time."""
+    try:
+        after = trace(seen.op, seen.primal, seen.arguments)
+    except (Exception, SystemExit) as error:
+        seen.proof = Proof("refused", "", reason=f"traced again, it failed: {one_line(error)}")
+        return
+    if fingerprint(before) != fingerprint(after):
+        reason = "traced twice, the functions give two programs: they keep state, or draw at random"
+        seen.proof = Proof("refused", "", reason=reason)
+
+
+def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
+    """One proof, of the programs traced at some sizes."""
+    if time.monotonic() > seen.deadline:
+        raise TimeUp
+    arguments = tuple(a.at(sizes) for a in seen.arguments)
+    questions: list[Question] = []
+    try:
+        with recorded() as questions:
+            programs = trace(seen.op, seen.primal, arguments)
+    except (Exception, SystemExit) as error:  # the user's code, at shapes it may never have seen
+        reason = f"tracing failed: {one_line(error)}"
+        return Piece(sizes, Proof("refused", "", reason=reason), questions=tuple(questions))
+    try:
+        derivation = derive(programs, seen.deadline - time.monotonic())
+        failing = _failing_equation(derivation)
+    except Exception as error:
+        if time.monotonic() > seen.deadline:  # else the verdict would depend on how busy the machine is
+            raise TimeUp from None
+        return Piece(sizes, _refusal(error), questions=tuple(questions), programs=programs)
+    if failing == DUALITY and not _symbols(sizes) and _agrees_without_custom_rules(seen, arguments):
+        failing = ""
+    questions += [Question(zero, claim, "") for zero, claim in derivation.equations]
+    obligations = tuple(derivation.field.obligations.values())
+    status = "proved" if all(o.discharged for o in obligations) else "conditional"
+    proof = Proof(status, "", obligations)
+    if failing:
+        proof = replace(proof, status="refused", reason=f"{failing} was not shown")
+    return Piece(sizes, proof, bool(failing), tuple(questions), programs)
+
+
+def _agrees_without_custom_rules(seen: Examination, arguments: tuple[Argument, ...]) -> bool:
+    """At numbers, where sums over few elements may be beyond the algebra: JAX's rules decide."""
+    try:
+        programs = trace(seen.op, without_custom_rules(seen.primal), arguments)
+        return _failing_equation(derive(programs, seen.deadline - time.monotonic())) in ("", DUALITY)
+    except Exception:
+        return False
+
+
+def _refusal(error: Exception) -> Proof:
+    """Why nothing was decided: the program leaves the fragment, or the prover has a fault."""
+    if isinstance(error, Refusal):
+        return Proof("refused", "", reason=error.reason, where=error.where)
+    if isinstance(error, Outside):
+        return Proof("refused", "", reason=str(error))
+    if isinstance(error, RecursionError):
+        return Proof("refused", "", reason="the program is nested too deeply")
+    return Proof("refused", "", reason=f"the prover failed: {one_line(error)}")
+
+
+def _failing_equation(derivation: Derivation) -> str:
+    """The first equation of the claim that the algebra does not show; empty if it shows all."""
+    field, programs = derivation.field, derivation.programs
+    for side in ("op", "op under vjp", "primal under vjp"):
+        pairs = zip(derivation.values[side], derivation.values["primal"], strict=True)
+        if not all(_equal(field, a, b) for a, b in pairs):
+            return f"the value of {side} = the value of primal"
+    floats = [a.name for a in programs.arguments if a.differentiated]
+    grads = zip(floats, derivation.gradients["op"], derivation.gradients["primal"], strict=True)
+    for name, hand, reference in grads:
+        if not _equal(field, hand, reference):
+            return f"the hand cotangent of {name} = autodiff's"
+    return "" if field.vanishes(derivation.duality) else DUALITY
+
+
+def _equal(field: Field, a: Array, b: Array) -> bool:
+    return a.dims == b.dims and field.vanishes(finite(a) - finite(b))

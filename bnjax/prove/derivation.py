@@ -1,0 +1,92 @@
+"""The traced programs interpreted: what is left of the claim are equations between polynomials."""
+
+from dataclasses import dataclass, replace
+
+from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Poly
+from bnjax.prove.arrays import Array, finite
+from bnjax.prove.field import Field
+from bnjax.prove.interpreter import Interpreter
+from bnjax.prove.signs import POSITIVE, sign
+from bnjax.prove.tracing import Argument, Programs
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """The programs interpreted: values, cotangents of the arguments, and the directional derivative."""
+
+    field: Field
+    programs: Programs
+    values: dict[str, list[Array]]
+    gradients: dict[str, list[Array]]
+    duality: Poly
+    equations: list[tuple[str, str]]  # of `Space`
+
+    def gradient(self, name: str, side: str = "op") -> Poly:
+        """The cotangent of the argument `name`, free indices from left to right."""
+        floats = [a.name for a in self.programs.arguments if a.differentiated]
+        return self.field.reduce(finite(self.gradients[side][floats.index(name)]))
+
+
+def derive(programs: Programs, seconds: float = 60.0) -> Derivation:
+    """Interpret the programs: every value and cotangent as a polynomial.  Raises Refusal or Outside."""
+    field = Field(seconds)
+    interpreter = Interpreter(field, programs.base_axes())
+    inputs = [_input(field, a) for a in programs.arguments]
+    cotangents = [_input(field, a) for a in programs.cotangents]
+    values = {
+        "primal": interpreter.run(programs.primal, inputs),
+        "op": interpreter.run(programs.op, inputs),
+    }
+    gradients = {}
+    for side, program in (("primal", programs.primal_vjp), ("op", programs.op_vjp)):
+        results = interpreter.run(program, [*cotangents, *inputs])
+        floats = len(cotangents)
+        last = floats + sum(a.differentiated for a in programs.arguments)
+        values[f"{side} under vjp"] = results[:floats] + results[last:]
+        gradients[side] = results[floats:last]
+    duality = _duality(interpreter, programs, inputs, cotangents, gradients["op"])
+    return Derivation(field, programs, values, gradients, duality, interpreter.space.equations)
+
+
+def _duality(
+    interpreter: Interpreter,
+    programs: Programs,
+    inputs: list[Array],
+    cotangents: list[Array],
+    gradients: list[Array],
+) -> Poly:
+    """⟨dy, Jv⟩ − ⟨VJP(dy), v⟩, with Jv the coefficient of τ in primal(x + τ·v)."""
+    field = interpreter.field
+    tau = field.entry(INFINITESIMAL)
+    moved, tangents = [], []
+    for argument, value in zip(programs.arguments, inputs, strict=True):
+        if argument.differentiated:
+            tangents.append(_input(field, replace(argument, name=f"v.{argument.name}", positive=False)))
+            value = replace(value, poly=finite(value) + tau * finite(tangents[-1]))
+        moved.append(value)
+    total = field.constant(0)
+    for output, dy in zip(interpreter.run(programs.primal, moved), cotangents, strict=False):
+        tangent = field.part(field.reduce(finite(output)), INFINITESIMAL, 1)
+        total += _inner(field, replace(output, poly=tangent), dy)
+    for gradient, v in zip(gradients, tangents, strict=True):
+        total -= _inner(field, gradient, v)
+    return total
+
+
+def _inner(field: Field, a: Array, b: Array) -> Poly:
+    """Σ a·b over every index; both lie over the same base axes."""
+    if a.dims != b.dims:
+        raise Outside(f"layout: a cotangent over {a.dims} for an array over {b.dims}")
+    product = finite(a) * finite(b)
+    for index, size in enumerate(a.axes):
+        product = field.total(product, index, size)
+    return field.reduce(product)
+
+
+def _input(field: Field, argument: Argument) -> Array:
+    dims = argument.base_axes()
+    sizes = tuple(size for dim in dims for size in dim)
+    poly = field.atom(Atom(argument.name, sizes, argument.positive, argument.boolean))
+    for size in sizes:
+        field.size(size)
+    return Array(dims, poly, sign(poly) if not argument.positive else POSITIVE)

@@ -1,0 +1,99 @@
+"""What a proof is, and the words of its claim."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bnjax.prove.counterexample import Counterexample
+from bnjax.prove.field import Obligation
+from bnjax.prove.tracing import Argument
+
+_TRUSTED = (
+    "Trusted: JAX's tracing, and the meaning given to each primitive over the reals (casts between float "
+    "types of 16 bits and more are identities; sizes and counts of elements are below 2³¹, other integers "
+    "are shown to fit their dtype). Not covered: XLA's compilation and the rounding of floating point. "
+    "Outside the claim: what a function does only where it is not traced, in another dtype than float32, on "
+    "a later trace (state that it keeps), differentiated in some of its arguments only (symbolic_zeros) or "
+    "more than once."
+)
+_BY_TYPE = "sizes beyond those numbers where Python asks whether a size is an int by `type(n)`"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was shown, on what it rests, and what speaks against it.
+
+    Attributes:
+      status: "proved", "conditional" (proved where the open obligations hold), "refuted" (there is a
+        counterexample) or "refused" (the program leaves the fragment, or nothing could be decided).
+      claim: the statement that the status is about, with its trusted base.
+      obligations: the side conditions, each with .claim and .discharged.
+      counterexample: a point in rationals where op and primal differ, with both values; None if none.
+      reason: why it was refused, or which equation fails.
+      where: the user's source line, for a refusal.
+      seconds: wall-clock time.
+    """
+
+    status: str
+    claim: str
+    obligations: tuple[Obligation, ...] = ()
+    counterexample: Counterexample | None = None
+    reason: str = ""
+    where: str = ""
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        lines = [f"{self.status.upper()} in {self.seconds:.2f} s", self.claim]
+        if self.reason:
+            lines.append(f"reason: {self.reason}" + (f", at {self.where}" if self.where else ""))
+        lines += [str(obligation) for obligation in self.obligations]
+        if self.counterexample is not None:
+            lines.append(str(self.counterexample))
+        return "\n".join(lines)
+
+
+def claim(
+    proof: Proof, arguments: Sequence[Argument], traced: Sequence[Mapping[str, int]], held: Sequence[str]
+) -> str:
+    """The statement that the proof's status is about, with what it rests on.
+
+    Args:
+      proof: the proof, its claim not yet written.
+      arguments: the arrays of the claim.
+      traced: the numbers for the sizes whose programs were proved as well.
+      held: where the primal has a `stop_gradient`.
+    """
+    symbols = sorted(set().union(*(a.symbols() for a in arguments)))
+    sizes = (f"for all sizes {', '.join(symbols)} ≥ 1 and " if symbols else "for ") + "all real inputs"
+    shapes = ", ".join(f"{a.name}[{' '.join(a.words)}]" for a in arguments)
+    hypotheses = " with " + " and ".join(f"{a.name} > 0" for a in arguments if a.positive)
+    if not any(a.positive for a in arguments):
+        hypotheses = ""
+    open_claims = [o.claim for o in proof.obligations if not o.discharged]
+    condition = f", provided that {' and '.join(open_claims)}" if proof.status == "conditional" else ""
+    statement = (
+        f"Over the reals, {sizes} ({shapes}){hypotheses}{condition}, the traced program of the hand VJP "
+        "computes the VJP of the primal (JAX's autodiff of it, and its directional derivative by "
+        "definition), and the values agree."
+    )
+    if held:
+        statement += (
+            " What is differentiated is the primal with the operand of each stop_gradient held constant "
+            f"({'; '.join(held)})."
+        )
+    if traced:
+        statement += (
+            f" So do the programs traced at {_numbers(traced)}, where Python may have branched (if the "
+            "algebra leaves the definition open there, by JAX's derivatives of its primitives); "
+            f"{_BY_TYPE}, are not seen."
+        )
+    verdict = {"refuted": "This is false: ", "refused": "Neither proved nor refuted: "}.get(proof.status, "")
+    return f"{verdict}{statement} {_TRUSTED}"
+
+
+def _numbers(traced: Sequence[Mapping[str, int]]) -> str:
+    """`n = 1, 2, 3`, or `(n, m) = (1, 1), (2, 3)`."""
+    names = ", ".join(traced[0])
+    rows = [", ".join(map(str, sizes.values())) for sizes in traced]
+    if len(traced[0]) == 1:
+        return f"{names} = {', '.join(rows)}"
+    return f"({names}) = {', '.join(f'({row})' for row in rows)}"

@@ -1,0 +1,209 @@
+"""What Python asks of a symbolic size while a program is traced.
+
+JAX answers `n == 7` of a symbol n by False, without a word: the program that it traces then is the one of
+n ≠ 7.  Here such a question becomes an equation, "n − 7 = 0", and where that is not to be had (a hash, a
+type, an exception that the program catches) a text, so that the prover can look at the other branch or say
+that it did not.  Only the user's code is heard: JAX asks as well, of sizes 1, and is trusted with it.
+"""
+
+import contextlib
+import functools
+import operator
+import pathlib
+import sys
+import sysconfig
+import threading
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+import jax
+import jaxlib
+import numpy as np
+from jax._src.export.shape_poly import _DimExpr as SymbolicSize
+
+_ASKERS_OF_OTHERS = (sysconfig.get_paths()["stdlib"], str(pathlib.Path(np.__file__).parent), "<frozen")
+_TRUSTED = tuple(str(pathlib.Path(m.__file__ or "").parent) for m in (jax, jaxlib))
+_OURS = str(pathlib.Path(__file__).parent)
+# what a symbolic size can do for some operands only, and what an int can do and it cannot: the program may
+# catch the exception
+_MAY_RAISE = (
+    "__lt__", "__le__", "__gt__", "__ge__", "__int__", "__add__", "__radd__", "__sub__", "__rsub__",
+    "__mul__", "__rmul__", "__pow__", "__rpow__", "__floordiv__", "__rfloordiv__", "__truediv__",
+    "__rtruediv__", "__mod__", "__rmod__", "__divmod__", "__rdivmod__",
+)  # fmt: skip
+_UNARY = (
+    "__index__", "__float__", "__complex__", "__abs__", "__round__", "__trunc__", "__floor__", "__ceil__",
+    "__pos__", "__invert__",
+)  # fmt: skip
+_BINARY = (
+    "__and__", "__rand__", "__or__", "__ror__", "__xor__", "__rxor__", "__lshift__", "__rlshift__",
+    "__rshift__", "__rrshift__",
+)  # fmt: skip
+_LOCK = threading.RLock()
+_ABSENT = object()
+
+
+class Question(NamedTuple):
+    """What was asked: `zero` is the expression that was taken not to be 0, empty where there is none."""
+
+    zero: str
+    text: str
+    where: str
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[Question]]:
+    """Every question that Python asks of a symbolic size meanwhile, once each."""
+    questions: dict[tuple[str, str], Question] = {}
+
+    def note(zero: str, text: str) -> None:
+        frame = _asker(sys._getframe(2))
+        if frame is not None:
+            line = f"{pathlib.Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+            questions.setdefault((zero, text), Question(zero, text, f"{line} ({frame.f_code.co_name})"))
+
+    found: list[Question] = []
+    with _LOCK:
+        hooks = _hooks(note)
+        before = {name: SymbolicSize.__dict__.get(name, _ABSENT) for name in hooks}
+        for name, hook in hooks.items():
+            setattr(SymbolicSize, name, hook)
+        try:
+            yield found
+        finally:
+            for name, method in before.items():
+                if method is _ABSENT:
+                    delattr(SymbolicSize, name)
+                else:
+                    setattr(SymbolicSize, name, method)
+            found.extend(questions.values())
+
+
+def _asker(frame: FrameType | None) -> FrameType | None:
+    """The frame of the user's code that asks; None if it is JAX that asks."""
+    while frame is not None and _kind(frame.f_code) == "passes on":
+        frame = frame.f_back
+    return frame if frame is not None and _kind(frame.f_code) == "user" else None
+
+
+@functools.lru_cache(maxsize=10_000)
+def _kind(code: CodeType) -> str:
+    filename = code.co_filename
+    if filename.startswith((*_TRUSTED, _OURS)):
+        return "trusted"
+    if filename == "<string>" and code.co_name.startswith("__"):  # the methods that a dataclass is given
+        return "passes on"
+    packaged = "site-packages" in filename or "dist-packages" in filename
+    if filename.startswith(_ASKERS_OF_OTHERS[1:]) or (
+        filename.startswith(_ASKERS_OF_OTHERS[0]) and not packaged
+    ):
+        return "passes on"
+    return "user"
+
+
+Note = Callable[[str, str], None]
+
+
+def _hooks(note: Note) -> dict[str, Callable[..., Any]]:
+    """The methods of a symbolic size that tell, each with the answer that JAX gives."""
+    equal = SymbolicSize.__eq__
+    attribute = SymbolicSize.__getattribute__
+
+    def __eq__(self: Any, other: Any) -> bool:
+        answer = equal(self, other)
+        if not answer:
+            zero = _difference(self, other)
+            if zero is not None:
+                note(zero, f"{self!s} == {other!s}")
+        return answer
+
+    def __ne__(self: Any, other: Any) -> bool:
+        answer = equal(self, other)
+        if not answer:
+            zero = _difference(self, other)
+            if zero is not None:
+                note(zero, f"{self!s} != {other!s}")
+        return not answer
+
+    def __bool__(self: Any) -> bool:
+        if not _nonzero(self):
+            note(str(self), f"bool({self!s})")
+        return True
+
+    def __getattribute__(self: Any, name: str) -> Any:
+        if name == "__class__":
+            note("", "isinstance of a size")
+        try:
+            return attribute(self, name)
+        except AttributeError:
+            note("", f".{name} of a size")
+            raise
+
+    hooks: dict[str, Callable[..., Any]] = {
+        "__eq__": __eq__,
+        "__ne__": __ne__,
+        "__bool__": __bool__,
+        "__getattribute__": __getattribute__,
+    }
+    for name in ("__hash__", "__str__", "__repr__", "__format__"):
+        hooks[name] = _told(note, name, getattr(SymbolicSize, name))
+    for name in (*_MAY_RAISE, *_UNARY):
+        hooks[name] = _told_where_it_raises(note, name, getattr(SymbolicSize, name, None))
+    for name in _BINARY:
+        hooks[name] = _told(note, name, lambda self, other: NotImplemented)
+    return hooks
+
+
+def _told(note: Note, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def hook(self: Any, *args: Any) -> Any:
+        note("", f"{name} of a size")
+        return method(self, *args)
+
+    return hook
+
+
+def _told_where_it_raises(note: Note, name: str, method: Callable[..., Any] | None) -> Callable[..., Any]:
+    def hook(self: Any, *args: Any) -> Any:
+        try:
+            if method is None:
+                raise TypeError(f"a symbolic size has no {name}")
+            return method(self, *args)
+        except Exception:
+            note("", f"{name} of a size")
+            raise
+
+    return hook
+
+
+def _difference(size: Any, other: Any) -> str | None:
+    """size − other as an expression that may be 0; "" where equality is not arithmetic; None if it is not."""
+    if other is None or isinstance(other, str | bytes | tuple | list | dict | set | type):
+        return None
+    if not isinstance(other, SymbolicSize):
+        try:
+            other = operator.index(other)
+        except Exception:
+            if not isinstance(other, int | float | complex | np.generic):
+                return ""
+            if other != other or other in (float("inf"), float("-inf")) or other != int(other.real):
+                return None
+            other = int(other.real)
+    elif other.scope is not size.scope:
+        return None
+    difference = size - other
+    return None if _nonzero(difference) else str(difference)
+
+
+def _nonzero(size: Any) -> bool:
+    """Whether the bounds of an expression show that it is not 0."""
+    try:
+        if not isinstance(size, SymbolicSize):
+            return bool(size != 0)
+        return bool(size >= 1)
+    except Exception:
+        pass
+    try:
+        return bool(size <= -1)
+    except Exception:
+        return False

@@ -1,0 +1,221 @@
+"""What Python asks of a size: each answer is proved, or said; a rule wrong at some size only is found."""
+
+import functools
+import math
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+from bnjax.prove import prove_vjp
+from bnjax.prove.questions import recorded
+from bnjax.prove.sizes import points, solutions, solved
+from tests.prove.rules import with_rule
+
+
+@functools.lru_cache
+def is_nine(n):
+    return n == 9
+
+
+@jax.jit
+def doubled_at_nine(x):
+    return 2 * x if x.shape[0] == 9 else x
+
+
+def caught(question):
+    """The question, its exceptions caught: of a symbol it is answered by no."""
+
+    def asked(x):
+        try:
+            return question(x)
+        except Exception:
+            return False
+
+    return asked
+
+
+QUESTIONS = {
+    "n == 7": lambda x: x.shape[0] == 7,
+    "n == 7.0": lambda x: x.shape[0] == 7.0,
+    "7 == n, of numpy": lambda x: np.int64(7) == x.shape[0],
+    "(n != 7) is False": lambda x: (x.shape[0] != 7) is False,
+    "n % 4 == 0": lambda x: x.shape[0] % 4 == 0,
+    "n % 4 == 3": lambda x: x.shape[0] % 4 == 3,
+    "not n % 3": lambda x: not x.shape[0] % 3,
+    "n // 4 == 2": lambda x: x.shape[0] // 4 == 2,
+    "n·n == 49": lambda x: x.shape[0] ** 2 == 49,
+    "not n - 7": lambda x: not (x.shape[0] - 7),
+    "x.size == 6": lambda x: x.size == 6,
+    "shape == (4,)": lambda x: x.shape == (4,),
+    "n in (3, 9)": lambda x: x.shape[0] in (3, 9),
+    "n in a set": lambda x: x.shape[0] in {9},
+    "a table of n": lambda x: {9: True}.get(x.shape[0], False),
+    "a table of shapes": lambda x: {(9,): True}.get(x.shape, False),
+    "a cached function of n": lambda x: is_nine(x.shape[0]),
+    "isinstance, and n > 5": lambda x: isinstance(x.shape[0], int) and x.shape[0] > 5,
+    "hasattr, and n > 5": lambda x: hasattr(x.shape[0], "bit_length") and x.shape[0] > 5,
+    "the type of n, and n > 5": lambda x: type(x.shape[0]) is int and x.shape[0] > 5,
+    "str(n)": lambda x: str(x.shape[0]) == "9",
+    "int(n), caught": caught(lambda x: int(x.shape[0]) == 9),
+    "float(n), caught": caught(lambda x: float(x.shape[0]) > 8),
+    "range(n), caught": caught(lambda x: len(range(x.shape[0])) == 9),
+    "n > 8, caught": caught(lambda x: x.shape[0] > 8),
+    "a list times n, caught": caught(lambda x: len([0] * x.shape[0]) == 9),
+    "abs(n), caught": caught(lambda x: abs(x.shape[0]) == 9),
+    "√n, caught": caught(lambda x: math.sqrt(x.shape[0]) == 3),
+    "operator.index(n), caught": caught(lambda x: operator.index(x.shape[0]) == 9),
+    "numpy's zeros, caught": caught(lambda x: np.zeros(x.shape[0]).size == 9),
+}
+
+
+@pytest.mark.parametrize("asked", QUESTIONS.values(), ids=QUESTIONS)
+def test_a_rule_that_is_wrong_where_a_question_is_answered_by_yes_is_refuted(asked):
+    def backward(args, dy):
+        return ((3 if asked(args[0]) else 2) * args[0] * dy,)
+
+    proof = prove_vjp(with_rule(jnp.square, backward), jnp.square, "n")
+    assert proof.status == "refuted", str(proof)
+    assert asked(np.asarray(proof.counterexample.point["x"], float))
+
+
+MIXED = {
+    "n == 2·m": lambda x: x.shape[0] == 2 * x.shape[1],
+    "n == m": lambda x: x.shape[0] == x.shape[1],
+    "n == m + 1": lambda x: x.shape[0] == x.shape[1] + 1,
+    "n == m·m": lambda x: x.shape[0] == x.shape[1] ** 2,
+    "n == 1 and m > 1": lambda x: x.shape[0] == 1 and x.shape[1] > 1,
+    "n == 3 and m == 5": lambda x: x.shape[0] == 3 and x.shape[1] == 5,
+    "x.size == 6": lambda x: x.size == 6,
+    "shape == (4, 3)": lambda x: x.shape == (4, 3),
+    "n % m": lambda x: x.shape[0] % x.shape[1] == 0,
+    "sorted, caught": caught(lambda x: sorted(x.shape)[0] == 4),
+}
+
+
+@pytest.mark.parametrize("asked", MIXED.values(), ids=MIXED)
+def test_a_rule_that_is_wrong_at_mixed_sizes_is_refuted(asked):
+    proof = prove_vjp(lambda x: 2 * x if asked(x) else x, lambda x: x, "n m")
+    assert proof.status == "refuted", str(proof)
+    assert asked(np.asarray(proof.counterexample.point["x"], float))
+
+
+@pytest.mark.parametrize("again", range(2))
+def test_a_question_inside_a_jitted_function_is_heard_each_time(again):
+    assert prove_vjp(doubled_at_nine, lambda x: x, "n").status == "refuted"
+
+
+@pytest.mark.parametrize(
+    "asked", [QUESTIONS["n == 7"], QUESTIONS["n % 4 == 0"], QUESTIONS["n in (3, 9)"], MIXED["n == 2·m"]]
+)
+def test_an_answer_that_changes_nothing_is_proved_apart(asked):
+    shapes = "n m" if asked is MIXED["n == 2·m"] else "n"
+    proof = prove_vjp(lambda x: 1.0 * x if asked(x) else x, lambda x: x, shapes)
+    assert proof.status == "proved", str(proof)
+    assert any("≠" in o.claim and "test_sizes.py" in o.where for o in proof.obligations)
+
+
+def test_what_is_no_equation_is_an_obligation():
+    proof = prove_vjp(lambda x: 1.0 * x if is_nine(x.shape[0]) else x, lambda x: x, "n")
+    assert proof.status == "conditional"
+    assert "__hash__" in proof.claim
+    proof = prove_vjp(lambda x: 1.0 * x if x.shape[0] * x.shape[1] == 6 else x, lambda x: x, "n m")
+    assert proof.status == "conditional"
+    assert "6" in proof.claim
+
+
+def test_what_cannot_be_followed_in_a_case_is_an_obligation():
+    """exp is not modelled: the program at n = 7 is not proved, and n ≠ 7 is said."""
+    proof = prove_vjp(lambda x: x * jnp.exp(0 * x) if x.shape[0] == 7 else x, lambda x: x, "n")
+    assert proof.status == "conditional"
+    assert "n ≠ 7" in proof.claim
+
+
+def test_a_failure_is_not_overwritten_by_a_later_condition():
+    """1/x holds where x ≠ 0, at every size; its cotangent is tripled at one size."""
+    for size in (1, 2, 3, 7):
+
+        def backward(args, dy, size=size):
+            return (-(3 if args[0].shape[0] == size else 1) * dy / args[0] ** 2,)
+
+        proof = prove_vjp(with_rule(jnp.reciprocal, backward), jnp.reciprocal, "n")
+        assert proof.status == "refuted", str(proof)
+        assert np.shape(proof.counterexample.point["x"]) == (size,)
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_a_custom_rule_of_the_primal_that_is_wrong_at_one_size_is_found(size):
+    """Autodiff agrees with the op there: only the primitives' own derivatives do not."""
+
+    def backward(args, dy):
+        return ((3 if type(args[0].shape[0]) is int and args[0].shape[0] == size else 2) * args[0] * dy,)
+
+    wrong = with_rule(jnp.square, backward)
+    assert prove_vjp(wrong, wrong, "n").status == "refuted"
+
+
+def test_a_comparison_in_the_program_is_tried_at_its_bound():
+    def large(bound):
+        return lambda x: (x, jnp.asarray(x.shape[0]) > bound)
+
+    assert prove_vjp(large(15), large(16), "n").status == "refuted"
+    assert prove_vjp(large(15), large(15), "n").status == "conditional"
+
+
+def test_the_questions_of_jax_are_not_asked_again():
+    """JAX compares every size with 1; the user's code asks nothing here."""
+    (n, m) = export.symbolic_shape("n, m")
+    with recorded() as questions:
+        jax.make_jaxpr(lambda x: jax.nn.softmax(x) + x.mean(0) / x.shape[0] + jnp.var(x))(
+            jax.ShapeDtypeStruct((n, m), jnp.float32)
+        )
+    assert not questions
+
+
+def test_a_question_is_recorded_with_its_line_and_the_hooks_are_taken_away():
+    (n,) = export.symbolic_shape("n")
+    before = dict(type(n).__dict__)
+    with recorded() as questions:
+        assert n != 7
+        assert n != 7
+        assert n >= 1
+    ((zero, _, where),) = questions
+    assert zero == "n - 7"
+    assert where.startswith("test_sizes.py:")
+    assert dict(type(n).__dict__) == before
+
+
+@pytest.mark.parametrize(
+    ("expression", "solution"),
+    [
+        ("n - 7", {"n": "7"}),
+        ("2*n - 14", {"n": "7"}),
+        ("n - 2*m", {"n": "2*m"}),
+        ("mod(n, 4)", {"n": "4*k"}),
+        ("m*n - 6", None),
+        ("n + 3", None),
+        ("floordiv(n, 2) - 3", None),
+        ("mod(n, 4) - 1", None),
+    ],
+)
+def test_equations_of_sizes_are_solved_for_one(expression, solution):
+    assert solved(expression, ["m", "n"]) == solution
+
+
+def test_sizes_are_found_where_an_expression_is_zero():
+    assert solutions("mod(n, 500) - 499", ["m", "n"], 1) == [{"m": 2, "n": 499}]
+    assert {"m": 2, "n": 3} in solutions("m*n - 6", ["m", "n"])
+    assert solutions("n + 3", ["n"]) == []
+    assert solutions("mod(n, m - 1)", ["m", "n"], 1) == [{"m": 2, "n": 1}]  # at m = 1 it is not defined
+
+
+def test_the_numbers_are_small_and_mixed_and_fit_in_memory():
+    assert points([], 0) == []
+    pairs = [tuple(sizes.values()) for sizes in points(["m", "n"], 2)]
+    assert any(m == n for m, n in pairs)
+    assert any(m < n for m, n in pairs)
+    assert any(m > n for m, n in pairs)
+    assert max(math.prod(sizes.values()) for sizes in points(["H", "N", "W"], 3)) <= 2**20

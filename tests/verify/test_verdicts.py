@@ -66,6 +66,13 @@ def test_theorem_31_is_proved_only_with_its_certificates(monkeypatch, holds):
     assert verdict.claim.endswith("first; second." if holds else "Not shown: second.")
 
 
+def test_a_refuted_rule_stays_refuted_without_certificates(monkeypatch):
+    monkeypatch.setattr(verdicts, "theorem31_certificates", lambda: (Certificate("first", False),))
+    wrong = dataclasses.replace(CENTERING, op=forgetful_center, number=31)
+    (verdict,) = verdicts.verdicts([wrong], ())
+    assert verdict.proof == "refuted"
+
+
 def test_refuses_says_what_the_whole_check_says():
     """On one mutant of each kind of evidence: a number, a structure, something only compiling shows."""
     for name in ("without the mean", "dγ not summed", "only in bfloat16: dx doubled"):

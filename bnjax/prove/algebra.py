@@ -5,8 +5,8 @@ array of shape (n, C) is one polynomial in which the indices of its dimensions, 
 value at (i, c) is what the polynomial says when 0 := i and 1 := c.  A polynomial is a finite sum of
 rational multiples of *monomials*, and a monomial a product of powers of factors, each of them
 
-    (0, name, indices)         an entry of an atom, x[0, 1]; a size symbol is an atom without indices
-    (1, sizes, entries)        a sum Σ over bound indices -1, -2, ..., of a product of entries
+    Entry(name, indices)       an entry of an atom, x[0, 1]; a size symbol is an atom without indices
+    Sum(sizes, entries)        a sum Σ over bound indices -1, -2, ..., of a product of powers of entries
 
 so μ_c of x[i, c] is the one monomial n⁻¹·Σ_{-1} x[-1, 1].  Nothing here fixes a value of n: every identity
 below holds for every assignment of sizes n ≥ 1 and every assignment of reals to the atoms.
@@ -34,22 +34,30 @@ an identity that holds only for small n).  A difference that does not vanish is 
 refutation; a refutation is a point, found elsewhere, at which the two programs disagree.
 """
 
-import functools
-import itertools
 import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+
+from bnjax.prove.monomials import (
+    Entry,
+    Factor,
+    Monomial,
+    Sum,
+    components,
+    entries_of,
+    factor_of,
+    flatten,
+    free_indices,
+    ordered,
+    reindexed,
+    renamed,
+)
+from bnjax.prove.words import poly_words
 
 INFINITESIMAL = "τ."  # no parameter is called so
-Entry = tuple[str, tuple[int, ...]]
-Entries = tuple[tuple[Entry, int], ...]
-# (0, name, indices) or (1, sizes of the bound indices, entries with their powers)
-Factor = tuple[int, Any, tuple]
-Monomial = tuple[tuple[Factor, int], ...]
-_PERMUTATIONS = 5040
+_TAU = Entry(INFINITESIMAL)
 
 
 class Outside(Exception):
@@ -107,8 +115,6 @@ class Poly:
     __hash__ = None  # type: ignore[assignment]
 
     def __str__(self) -> str:
-        from bnjax.prove.words import poly_words
-
         return poly_words(self.terms)
 
     def constant(self) -> Fraction | None:
@@ -119,7 +125,7 @@ class Poly:
 
     def free(self) -> set[int]:
         """The free indices that occur."""
-        return {i for m in self.terms for (_, indices), _ in entries_of(m) for i in indices if i >= 0}
+        return {i for m in self.terms for entry, _ in entries_of(m) for i in entry.indices if i >= 0}
 
 
 class Ring:
@@ -147,7 +153,7 @@ class Ring:
 
     def entry(self, name: str, indices: tuple[int, ...] = (), power: int = 1) -> Poly:
         """A power of one entry of an atom."""
-        return Poly(self, {(((0, name, indices), power),): Fraction(1)})
+        return Poly(self, {((Entry(name, indices), power),): Fraction(1)})
 
     def size(self, size: str) -> Poly:
         """The number n of values of an index of this size: a symbol, or digits."""
@@ -166,30 +172,24 @@ class Ring:
         return self._monomial(powers)
 
     def _monomial(self, powers: dict[Factor, int]) -> Monomial | None:
-        kept = []
-        for factor, power in powers.items():
-            power = self._power(factor, power)
-            if factor[1] == INFINITESIMAL and power > 1:
-                return None
-            if power:
-                kept.append((factor, power))
-        return tuple(sorted(kept))
+        if powers.get(_TAU, 0) > 1:
+            return None
+        return ordered((f, p if isinstance(f, Sum) else self._power(f, p)) for f, p in powers.items())
 
-    def _power(self, factor: Factor, power: int) -> int:
-        boolean = factor[0] == 0 and self.atoms[factor[1]].boolean
-        return min(power, 1) if boolean else power
+    def _power(self, entry: Entry, power: int) -> int:
+        return min(power, 1) if self.atoms[entry.name].boolean else power
 
     def assemble(self, bound: Mapping[int, str], entries: Iterable[tuple[Entry, int]]) -> Poly:
         """Σ over the `bound` indices (negative, with their sizes) of a product of entries."""
         powers: dict[Entry, int] = {}
         for entry, power in entries:
             powers[entry] = powers.get(entry, 0) + power
-        kept = {e: self._power((0, *e), p) for e, p in powers.items()}
+        kept = {e: self._power(e, p) for e, p in powers.items()}
         factors: dict[Factor, int] = {}
         unused = set(bound)
-        for part_bound, part in _components({e: p for e, p in kept.items() if p}):
+        for part_bound, part in components({e: p for e, p in kept.items() if p}):
             unused -= part_bound
-            factor = _factor({b: bound[b] for b in part_bound}, part)
+            factor = factor_of({b: bound[b] for b in part_bound}, part)
             factors[factor] = factors.get(factor, 0) + (1 if part_bound else part[0][1])
         monomial = self._monomial(factors)
         if monomial is None:
@@ -202,12 +202,11 @@ class Ring:
         result = self.constant(0)
         for monomial, coefficient in poly.terms.items():
             self.check_time()
-            outside = tuple(f for f in monomial if index not in _indices(f[0]))
-            inside = tuple(f for f in monomial if index in _indices(f[0]))
+            outside = tuple(f for f in monomial if index not in free_indices(f[0]))
+            inside = tuple(f for f in monomial if index in free_indices(f[0]))
             bound, entries = flatten(inside)
             new = -1 - len(bound)
-            renamed = [((n, tuple(new if i == index else i for i in ii)), p) for (n, ii), p in entries]
-            summed = self.assemble({**bound, new: size}, renamed)
+            summed = self.assemble({**bound, new: size}, reindexed(entries, {index: new}))
             result += summed * Poly(self, {outside: coefficient})
         return result
 
@@ -217,13 +216,13 @@ class Ring:
             return poly
         result = self.constant(0)
         for monomial, coefficient in poly.terms.items():
-            powers = {_renamed(factor, names): power for factor, power in monomial}
-            add_term(result.terms, tuple(sorted(powers.items())), coefficient)
+            powers = ((renamed(factor, names), power) for factor, power in monomial)
+            add_term(result.terms, ordered(powers), coefficient)
         return result
 
     def part(self, poly: Poly, name: str, power: int) -> Poly:
         """The coefficient of name**power, for an atom without indices."""
-        factor = (0, name, ())
+        factor = Entry(name)
         terms = {}
         for monomial, coefficient in poly.terms.items():
             if dict(monomial).get(factor, 0) == power:
@@ -253,106 +252,3 @@ def add_term(terms: dict[Monomial, Fraction], monomial: Monomial, coefficient: F
         terms[monomial] = Fraction(total)
     else:
         terms.pop(monomial, None)
-
-
-def entries_of(monomial: Monomial) -> Iterable[tuple[Entry, int]]:
-    """Every entry that occurs, those under sums too."""
-    for (kind, head, tail), power in monomial:
-        if kind == 0:
-            yield (head, tail), power
-        else:
-            yield from tail
-
-
-def flatten(monomial: Monomial) -> tuple[dict[int, str], list[tuple[Entry, int]]]:
-    """A monomial as one sum: its bound indices, renamed apart, and all its entries."""
-    bound: dict[int, str] = {}
-    entries: list[tuple[Entry, int]] = []
-    for (kind, head, tail), power in monomial:
-        if kind == 0:
-            entries.append(((head, tail), power))
-            continue
-        assert power > 0, "sums are inverted by definition, never by a negative power"
-        for _ in range(power):
-            shift = len(bound)
-            bound |= {-1 - shift - k: size for k, size in enumerate(head)}
-            entries += shifted(tail, shift)
-    return bound, entries
-
-
-def shifted(entries: Iterable[tuple[Entry, int]], shift: int) -> list[tuple[Entry, int]]:
-    """The bound indices -1, -2, ... renamed to -1 - shift, -2 - shift, ..."""
-    return [((n, tuple(i - shift if i < 0 else i for i in ii)), p) for (n, ii), p in entries]
-
-
-def _components(powers: dict[Entry, int]) -> list[tuple[set[int], list[tuple[Entry, int]]]]:
-    """The entries, in parts that share no bound index."""
-    parts: list[tuple[set[int], list[tuple[Entry, int]]]] = []
-    for entry, power in powers.items():
-        bound = {i for i in entry[1] if i < 0}
-        joined = [(entry, power)]
-        rest = []
-        for part_bound, part in parts:
-            if part_bound & bound:
-                bound |= part_bound
-                joined += part
-            else:
-                rest.append((part_bound, part))
-        parts = [*rest, (bound, joined)]
-    return parts
-
-
-def _factor(bound: dict[int, str], part: list[tuple[Entry, int]]) -> Factor:
-    if not bound:
-        return (0, *part[0][0])
-    order = sorted(bound)
-    numbers = {b: -1 - k for k, b in enumerate(order)}
-    entries = tuple(sorted(_apply(part, numbers)))
-    return _canonical(tuple(bound[b] for b in order), entries)
-
-
-def _apply(entries: Iterable[tuple[Entry, int]], names: Mapping[int, int]) -> list[tuple[Entry, int]]:
-    return [((n, tuple(names.get(i, i) for i in ii)), p) for (n, ii), p in entries]
-
-
-def _indices(factor: Factor) -> set[int]:
-    entries = [((factor[1], factor[2]), 1)] if factor[0] == 0 else factor[2]
-    return {i for (_, indices), _ in entries for i in indices if i >= 0}
-
-
-def _renamed(factor: Factor, names: Mapping[int, int]) -> Factor:
-    kind, head, tail = factor
-    if kind == 0:
-        return (0, head, tuple(names.get(i, i) for i in tail))
-    return _canonical(head, tuple(sorted(_apply(tail, names))))
-
-
-@functools.lru_cache(maxsize=100_000)
-def _canonical(sizes: tuple[str, ...], entries: Entries) -> Factor:
-    """One name for all sums that differ in the names of their bound indices (or, past a limit, a name)."""
-    colors = _colors(sizes, entries)
-    classes = [[b for b in colors if colors[b] == color] for color in sorted(set(colors.values()))]
-    if math.prod(math.factorial(len(c)) for c in classes) > _PERMUTATIONS:
-        return (1, sizes, entries)
-    best = None
-    for choice in itertools.product(*(itertools.permutations(c) for c in classes)):
-        order = [b for group in choice for b in group]
-        names = {b: -1 - k for k, b in enumerate(order)}
-        candidate = tuple(sorted(_apply(entries, names)))
-        if best is None or candidate < best[1]:
-            best = (tuple(sizes[-1 - b] for b in order), candidate)
-    assert best is not None
-    return (1, *best)
-
-
-def _colors(sizes: tuple[str, ...], entries: Entries) -> dict[int, tuple]:
-    """A mark for each bound index that no renaming changes: its size, and where it occurs."""
-    marks: dict[int, tuple] = {}
-    for b in range(-len(sizes), 0):
-        places = [
-            (name, power, tuple(0 if i == b else i + 1 if i >= 0 else -1 for i in indices))
-            for (name, indices), power in entries
-            if b in indices
-        ]
-        marks[b] = (sizes[-1 - b], tuple(sorted(places)))
-    return marks

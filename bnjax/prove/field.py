@@ -20,18 +20,10 @@ import itertools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeGuard
 
-from bnjax.prove.algebra import (
-    INFINITESIMAL,
-    Atom,
-    Factor,
-    Monomial,
-    Outside,
-    Poly,
-    Ring,
-    entries_of,
-    flatten,
-)
+from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Poly, Ring
+from bnjax.prove.monomials import Entry, Factor, Monomial, Sum, entries_of, flatten
 from bnjax.prove.rewriting import Hit, Rule, find_hit, rule_for
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 
@@ -109,12 +101,11 @@ class Field(Ring):
             alone = len(monomial) == 1 and power % 2 and coefficient > 0  # then it has the sign of the whole
             known_part = max(known if alone else UNKNOWN, sign(part))
             self._require_nonzero(part, max(known if known == POSITIVE else UNKNOWN, known_part))
-            self._inverted.add(factor[1] if factor[0] == 0 else "")
-            inverted = (
-                self.entry(*factor[1:], -1)
-                if factor[0] == 0 and not self.atoms[factor[1]].boolean
-                else self._define(1, part, known_part)
-            )
+            if isinstance(factor, Sum) or self.atoms[factor.name].boolean:
+                inverted = self._define(1, part, known_part)
+            else:
+                self._inverted.add(factor.name)
+                inverted = self.entry(*factor, -1)
             result *= self._raised(inverted, power)
         return result
 
@@ -144,7 +135,7 @@ class Field(Ring):
         root = _rational_root(coefficient)
         outside, inside = self.constant(root or 1), self.constant(1 if root else coefficient)
         for factor, power in monomial:
-            positive = factor[0] == 0 and self.atoms[factor[1]].positive
+            positive = isinstance(factor, Entry) and self.atoms[factor.name].positive
             half = power // 2 if positive else 0
             outside *= Poly(self, {((factor, half),) if half else (): Fraction(1)})
             rest = power - 2 * half
@@ -197,23 +188,25 @@ class Field(Ring):
         return best[1] if best else None
 
     def _rank(self, factor: Factor, exponent: int, slots: set[int], alone: bool) -> int | None:
-        kind, head, tail = factor
-        if kind == 1:
-            free = {i for (_, indices), _ in tail for i in indices if i >= 0}
+        if isinstance(factor, Sum):
+            free = {i for entry, _ in factor.entries for i in entry.indices if i >= 0}
             return 2 if exponent == 1 and free == slots else None
-        atom = self.atoms[head]
-        known = head == INFINITESIMAL or atom.boolean or atom.size
-        if known or exponent < 1 or set(tail) != slots or len(tail) != len(slots):
+        name, indices = factor
+        atom = self.atoms[name]
+        known = name == INFINITESIMAL or atom.boolean or atom.size
+        if known or exponent < 1 or set(indices) != slots or len(indices) != len(slots):
             return None
-        if not alone and (self._is_defined(head) or head in self._inverted):
+        if not alone and (self._is_defined(name) or name in self._inverted):
             return None
         return 3 if exponent > 1 else 0 if atom.positive else 1
 
     def _is_unit(self, factor: Factor) -> bool:
         """Not zero, by its kind or by an obligation."""
-        return factor[0] == 0 and (self.atoms[factor[1]].positive or self._is_defined(factor[1]))
+        return isinstance(factor, Entry) and (
+            self.atoms[factor.name].positive or self._is_defined(factor.name)
+        )
 
-    def _is_defined(self, name: object) -> bool:
+    def _is_defined(self, name: str) -> bool:
         return any(definition.name == name for definition in self.definitions)
 
     def _is_free_of(self, rule: Rule, rest: Poly, unit: Monomial) -> bool:
@@ -244,13 +237,13 @@ class Field(Ring):
                 return self.reduce(self._rewritten(rule, hit))
         return Poly(self, {monomial: Fraction(1)})
 
-    def _rewritten(self, rule: Rule, hit: "Hit") -> Poly:
+    def _rewritten(self, rule: Rule, hit: Hit) -> Poly:
         value = self._raised(rule.value, hit.times) if hit.times < 0 else rule.value**hit.times
         result = self.constant(0)
         for monomial, coefficient in value.terms.items():
             bound, entries = flatten(monomial)
             entries = [
-                ((n, tuple(hit.slots[i] if i >= 0 else i - hit.shift for i in ii)), p)
+                (Entry(n, tuple(hit.slots[i] if i >= 0 else i - hit.shift for i in ii)), p)
                 for (n, ii), p in entries
             ]
             bound = {b - hit.shift: size for b, size in bound.items()}
@@ -273,12 +266,13 @@ class Field(Ring):
         for monomial, coefficient in poly.terms.items():
             term = Poly(self, {monomial: coefficient})
             for factor, exponent in monomial:
-                found = factor[:2] == (0, definition.name) and exponent >= definition.power
-                if found and _distinct(factor[2]):
+                if exponent < definition.power or not _is_entry_of(factor, definition):
+                    continue
+                if _distinct(factor.indices):
                     whole, left = divmod(exponent, definition.power)
                     rest = tuple(f for f in monomial if f[0] != factor)
-                    value = self.rename(definition.value, dict(enumerate(factor[2])))
-                    power = self.entry(definition.name, factor[2], left) if left else self.constant(1)
+                    value = self.rename(definition.value, dict(enumerate(factor.indices)))
+                    power = self.entry(*factor, left) if left else self.constant(1)
                     term = Poly(self, {rest: coefficient}) * value**whole * power
                     break
             result += term
@@ -294,22 +288,25 @@ class Field(Ring):
 
     def _cleared(self, poly: Poly, definition: Definition) -> Poly:
         """`poly` times a power of t high enough, and t**power replaced by its value."""
-        factors = {f for m in poly.terms for f, _ in m if f[:2] == (0, definition.name)}
-        for factor in factors:
+        factors = [f for f, _ in itertools.chain(*poly.terms) if _is_entry_of(f, definition)]
+        for factor in dict.fromkeys(factors):
             low = min(dict(m).get(factor, 0) for m in poly.terms)
             lift = -(low // definition.power) if low < 0 else 0
             result = self.constant(0)
-            slots = dict(enumerate(factor[2]))
-            value = self.rename(definition.value, slots) if _distinct(factor[2]) else None
-            if value is None:
+            if not _distinct(factor.indices):
                 return poly
+            value = self.rename(definition.value, dict(enumerate(factor.indices)))
             for monomial, coefficient in poly.terms.items():
                 whole, left = divmod(dict(monomial).get(factor, 0), definition.power)
                 rest = tuple(f for f in monomial if f[0] != factor)
                 term = Poly(self, {rest: coefficient}) * value ** (whole + lift)
-                result += term * self.entry(definition.name, factor[2], left) if left else term
+                result += term * self.entry(*factor, left) if left else term
             poly = result
         return poly
+
+
+def _is_entry_of(factor: Factor, definition: Definition) -> TypeGuard[Entry]:
+    return isinstance(factor, Entry) and factor.name == definition.name
 
 
 def _distinct(indices: tuple[int, ...]) -> bool:

@@ -1,9 +1,10 @@
 """Rewriting rules: one entry, or one sum of a product of entries, and the polynomial that it equals."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bnjax.prove.algebra import Entries, Entry, Factor, Monomial, Poly, entries_of, flatten
+from bnjax.prove.algebra import Poly
+from bnjax.prove.monomials import Entry, Factor, Monomial, Powers, Sum, entries_of, flatten
 
 
 @dataclass(frozen=True)
@@ -11,13 +12,13 @@ class Rule:
     """(Σ over the bound indices of a product of entries)**power is `value`, for all values of the slots."""
 
     bound: tuple[str, ...]
-    entries: Entries
+    entries: tuple[tuple[Entry, int], ...]
     power: int
     value: Poly
 
     def names(self) -> set[str]:
         """The atoms on the left-hand side."""
-        return {name for (name, _), _ in self.entries}
+        return {entry.name for entry, _ in self.entries}
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Hit:
     """Where a rule applies in a flat monomial: what is left, and what the slots stand for."""
 
     bound: dict[int, str]
-    entries: list[tuple[Entry, int]]
+    entries: Powers
     slots: dict[int, int]
     times: int
     shift: int
@@ -33,39 +34,40 @@ class Hit:
 
 def rule_for(factor: Factor, power: int, value: Poly) -> Rule:
     """factor**power → value; a sum has the power 1."""
-    if factor[0] == 0:
-        return Rule((), (((factor[1], factor[2]), 1),), power, value)
-    return Rule(factor[1], factor[2], 1, value)
+    if isinstance(factor, Sum):
+        return Rule(*factor, 1, value)
+    return Rule((), ((factor, 1),), power, value)
 
 
 def find_hit(rule: Rule, monomial: Monomial) -> Hit | None:
     """The first place in a monomial where the rule applies."""
-    if not rule.names() <= {name for (name, _), _ in entries_of(monomial)}:
+    if not rule.names() <= {entry.name for entry, _ in entries_of(monomial)}:
         return None
     bound, entries = flatten(monomial)
     return _sum_hit(rule, bound, entries) if rule.bound else _entry_hit(rule, bound, entries)
 
 
-def _entry_hit(rule: Rule, bound: dict[int, str], entries: list[tuple[Entry, int]]) -> Hit | None:
-    (((name, slots), _),) = rule.entries
+def _entry_hit(rule: Rule, bound: dict[int, str], entries: Powers) -> Hit | None:
+    ((pattern, _),) = rule.entries
     unit = rule.power == 1 and len(rule.value.terms) == 1 and not _has_sum(rule.value)
-    for k, ((other, indices), power) in enumerate(entries):
+    for k, (entry, power) in enumerate(entries):
         times = power // rule.power if power > 0 else power if unit else 0
-        if other == name and times:
+        if entry.name == pattern.name and times:
             left = power - times * rule.power
-            rest = [((name, indices), left)] if left else []
+            rest = [(entry, left)] if left else []
             kept = entries[:k] + rest + entries[k + 1 :]
-            return Hit(bound, kept, dict(zip(slots, indices, strict=True)), times, len(bound))
+            slots = dict(zip(pattern.indices, entry.indices, strict=True))
+            return Hit(bound, kept, slots, times, len(bound))
     return None
 
 
-def _sum_hit(rule: Rule, bound: dict[int, str], entries: list[tuple[Entry, int]]) -> Hit | None:
+def _sum_hit(rule: Rule, bound: dict[int, str], entries: Powers) -> Hit | None:
     """A part of a flat monomial that is the rule's sum: its bound indices occur nowhere else in it."""
     for names, used in _matches(rule.entries, entries, {}, frozenset()):
         summed = {names[b] for b in names if b < 0}
         slots = {s: names[s] for s in names if s >= 0}
         outside = [entries[k] for k in range(len(entries)) if k not in used]
-        touched = any(i in summed for (_, indices), _ in outside for i in indices)
+        touched = any(i in summed for entry, _ in outside for i in entry.indices)
         if touched or summed & set(slots.values()):
             continue
         kept = {b: size for b, size in bound.items() if b not in summed}
@@ -73,7 +75,9 @@ def _sum_hit(rule: Rule, bound: dict[int, str], entries: list[tuple[Entry, int]]
     return None
 
 
-def _matches(pattern, entries, names, used) -> Iterable[tuple[dict[int, int], frozenset[int]]]:
+def _matches(
+    pattern: Sequence[tuple[Entry, int]], entries: Powers, names: dict[int, int], used: frozenset[int]
+) -> Iterable[tuple[dict[int, int], frozenset[int]]]:
     """Every way to find the pattern's entries among `entries`, bound indices going to bound ones apart."""
     if not pattern:
         yield names, used
@@ -97,4 +101,4 @@ def _bind(names: dict[int, int], index: int, target: int) -> bool:
 
 
 def _has_sum(poly: Poly) -> bool:
-    return any(factor[0] == 1 for monomial in poly.terms for factor, _ in monomial)
+    return any(isinstance(factor, Sum) for monomial in poly.terms for factor, _ in monomial)

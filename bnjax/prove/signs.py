@@ -8,7 +8,8 @@ unknown.
 import math
 from fractions import Fraction
 
-from bnjax.prove.algebra import Factor, Monomial, Poly, Ring
+from bnjax.prove.algebra import Poly, Ring
+from bnjax.prove.monomials import Factor, Monomial, Sum
 
 UNKNOWN, NONNEGATIVE, POSITIVE = 0, 1, 2
 
@@ -17,7 +18,7 @@ def sign(poly: Poly) -> int:
     """POSITIVE, NONNEGATIVE or UNKNOWN, by the form of the terms."""
     ring = poly.ring
     for monomial, coefficient in poly.terms.items():
-        squared = [f for f, p in monomial if f[0] == 1 and p == 2]
+        squared = [f for f, p in monomial if isinstance(f, Sum) and p == 2]
         if coefficient < 0 and len(squared) == 1:
             poly = poly - _cauchy_schwarz(ring, monomial, coefficient, squared[0])
     signs = [_term_sign(ring, m) if c > 0 else UNKNOWN for m, c in poly.terms.items()]
@@ -26,15 +27,14 @@ def sign(poly: Poly) -> int:
     return max(signs)
 
 
-def _cauchy_schwarz(ring: Ring, monomial: Monomial, coefficient: Fraction, factor: Factor) -> Poly:
+def _cauchy_schwarz(ring: Ring, monomial: Monomial, coefficient: Fraction, factor: Sum) -> Poly:
     """−b·r·(Σ_i a_i)² minus its lower bound −b·r·n·Σ_i a_i², where r ≥ 0 by its form; else nothing."""
     rest = tuple(f for f in monomial if f[0] != factor)
     if _term_sign(ring, rest) == UNKNOWN:
         return ring.constant(0)
-    _, sizes, entries = factor
-    bound = {-1 - k: size for k, size in enumerate(sizes)}
-    squares = ring.assemble(bound, [(e, 2 * p) for e, p in entries])
-    count = math.prod((ring.size(s) for s in sizes), start=ring.constant(1))
+    bound = {-1 - k: size for k, size in enumerate(factor.sizes)}
+    squares = ring.assemble(bound, [(e, 2 * p) for e, p in factor.entries])
+    count = math.prod((ring.size(s) for s in factor.sizes), start=ring.constant(1))
     given = Poly(ring, {monomial: coefficient})
     return given - Poly(ring, {rest: coefficient}) * count * squares
 
@@ -44,10 +44,10 @@ def _term_sign(ring: Ring, monomial: Monomial) -> int:
 
 
 def _factor_sign(ring: Ring, factor: Factor, power: int) -> int:
-    if factor[0] == 1:
-        inside = min(_factor_sign(ring, (0, *entry), p) for entry, p in factor[2])
+    if isinstance(factor, Sum):
+        inside = min(_factor_sign(ring, entry, p) for entry, p in factor.entries)
         return max(inside, NONNEGATIVE if power % 2 == 0 else UNKNOWN)
-    atom = ring.atoms[factor[1]]
+    atom = ring.atoms[factor.name]
     if atom.positive:
         return POSITIVE
     return NONNEGATIVE if atom.boolean or power % 2 == 0 else UNKNOWN

@@ -1,12 +1,15 @@
 """Polynomials as text, for obligations and reports."""
 
+from collections.abc import Mapping
 from fractions import Fraction
+
+from bnjax.prove.monomials import Factor, Monomial, Sum
 
 _LETTERS = "ijklmpqrs"
 _FREE = "abcdefgh"
 
 
-def poly_words(terms: dict, limit: int = 8) -> str:
+def poly_words(terms: Mapping[Monomial, Fraction], limit: int = 8) -> str:
     """A polynomial as a formula, cut after `limit` terms."""
     if not terms:
         return "0"
@@ -16,7 +19,7 @@ def poly_words(terms: dict, limit: int = 8) -> str:
     return " + ".join(words).replace("+ −", "− ") + more
 
 
-def _term_words(monomial: tuple, coefficient: Fraction) -> str:
+def _term_words(monomial: Monomial, coefficient: Fraction) -> str:
     factors = [_factor_words(factor, power) for factor, power in monomial]
     number = str(abs(coefficient))
     if factors and abs(coefficient) == 1:
@@ -27,12 +30,11 @@ def _term_words(monomial: tuple, coefficient: Fraction) -> str:
     return ("−" if coefficient < 0 else "") + product
 
 
-def _factor_words(factor: tuple, power: int) -> str:
-    kind, head, tail = factor
-    if kind == 0:
-        return head + _subscript(tail) + _superscript(power)
-    inside = "·".join(name + _subscript(indices) + _superscript(p) for (name, indices), p in tail)
-    indices = "".join(_letter(-1 - k) for k in range(len(head)))
+def _factor_words(factor: Factor, power: int) -> str:
+    if not isinstance(factor, Sum):
+        return factor.name + _subscript(factor.indices) + _superscript(power)
+    inside = "·".join(e.name + _subscript(e.indices) + _superscript(p) for e, p in factor.entries)
+    indices = "".join(_letter(-1 - k) for k in range(len(factor.sizes)))
     text = f"Σ_{indices} {inside}"
     return f"({text})" + _superscript(power)
 

@@ -13,6 +13,7 @@ from bnjax.check.check import check_vjp
 from bnjax.check.refusal import refuses
 from bnjax.prove import prove_vjp
 from bnjax.verify.planted import Mutant
+from bnjax.verify.smoothness import theorem31_certificates
 
 N = 8  # the batch that the checker is given, and that rounding is bounded for
 
@@ -47,9 +48,10 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Whether the theorem holds and every mutant falls."""
+        """Whether the theorem holds and every mutant falls; with no mutant to fall, nothing was tried."""
         return (
-            self.checked
+            min(self.mutants, self.real) > 0
+            and self.checked
             and self.proof == "proved"
             and self.refused == self.mutants
             and self.refuted == self.real
@@ -68,7 +70,20 @@ def verdicts(theorems: Sequence[Any], mutants: Sequence[Mutant]) -> Iterator[Ver
         if theorem.op not in known:
             wrong = [m for m in mutants if m.target == theorem.op.__name__]
             known[theorem.op] = _examine(theorem, wrong)
-        yield Verdict(theorem.number, theorem.name, **known[theorem.op])
+        said = known[theorem.op] | (_of_the_bounds(known[theorem.op]) if theorem.number == 31 else {})
+        yield Verdict(theorem.number, theorem.name, **said)
+
+
+def _of_the_bounds(rule: dict[str, Any]) -> dict[str, str]:
+    """What is shown of theorem 31 beyond theorem 30's rule: proved only if every certificate holds too."""
+    certificates = theorem31_certificates()
+    missing = [c.claim for c in certificates if not c.holds]
+    steps = "; ".join(missing or [c.claim for c in certificates])
+    kind = "Not shown" if missing else "Shown exactly, for every n, x and ε > 0"
+    return {
+        "proof": "refused" if missing and rule["proof"] == "proved" else rule["proof"],
+        "claim": f"{rule['claim']} {kind}: {steps}.",
+    }
 
 
 def _examine(theorem: Any, mutants: Sequence[Mutant]) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bnjax.prove.algebra import Monomial, Poly, flatten
+from bnjax.prove.algebra import Poly
 from bnjax.prove.field import Field
+from bnjax.prove.monomials import Monomial, Sum, flatten, reindexed
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -21,7 +22,7 @@ def jacobian_entries(field: Field, gradient: Poly, cotangent: str) -> tuple[Poly
         (place,) = [k for k, ((name, _), _) in enumerate(entries) if name == cotangent]
         ((_, (j,)), _) = entries.pop(place)
         size = bound.pop(j, None)
-        named = [((n, tuple(1 if index == j < 0 else index for index in ii)), p) for (n, ii), p in entries]
+        named = reindexed(entries, {j: 1}) if j < 0 else entries
         term = field.assemble(bound, named) * field.constant(coefficient)
         if size is None:
             diagonal += term
@@ -55,8 +56,8 @@ def _value(poly: Poly, arrays: Mapping[str, np.ndarray], axes: tuple[str, ...], 
 
 def _monomial_value(monomial: Monomial, arrays: Mapping[str, np.ndarray], rank: int):
     result = np.ones([1] * rank)
-    for (kind, head, tail), power in monomial:
-        entries = [((head, tail), 1)] if kind == 0 else tail
+    for factor, power in monomial:
+        entries = factor.entries if isinstance(factor, Sum) else ((factor, 1),)
         letters = {i: _LETTERS[k] for k, i in enumerate(sorted({i for (_, ii), _ in entries for i in ii}))}
         free = [i for i in sorted(letters) if i >= 0]
         terms = ",".join("".join(letters[i] for i in ii) for (_, ii), _ in entries)

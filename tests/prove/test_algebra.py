@@ -6,8 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Ring, flatten
+from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Ring
 from bnjax.prove.field import Field
+from bnjax.prove.monomials import Entry, flatten
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from tests.prove.reading import value_at
 
@@ -88,11 +89,12 @@ def test_multiplication_commutes_and_distributes_in_normal_form(field, seed):
 
 def test_the_names_of_bound_indices_do_not_matter(field):
     entries = [(("x", (-1, -3)), 2), (("x", (-2, -3)), 1), (("y", (-2, -4)), 1), (("g", (-4,)), 1)]
+    entries = [(Entry(*entry), power) for entry, power in entries]
     sizes = {-1: "n", -2: "n", -3: "m", -4: "m"}
     expected = field.assemble(sizes, entries)
     for order in itertools.permutations((-1, -2, -3, -4)):
         names = dict(zip((-1, -2, -3, -4), order, strict=True))
-        renamed = [((name, tuple(names[i] for i in indices)), p) for (name, indices), p in entries]
+        renamed = [(Entry(name, tuple(names[i] for i in indices)), p) for (name, indices), p in entries]
         assert field.assemble({names[b]: sizes[b] for b in sizes}, renamed) == expected
 
 

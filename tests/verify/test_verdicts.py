@@ -12,6 +12,7 @@ from bnjax import THEOREMS, cli
 from bnjax.check.refusal import refuses
 from bnjax.verify import verdicts
 from bnjax.verify.planted import MUTANTS
+from bnjax.verify.smoothness import Certificate
 
 CENTERING = THEOREMS[1]
 
@@ -47,6 +48,29 @@ def test_a_verifier_that_lets_a_mutant_live_is_noticed():
     (verdict,) = verdicts.verdicts([CENTERING], [dataclasses.replace(mutant, op=CENTERING.op)])
     assert not verdict.ok
     assert (verdict.refused, verdict.refuted) == (0, 0)
+
+
+def test_a_row_without_mutants_is_not_ok():
+    (verdict,) = verdicts.verdicts([CENTERING], ())
+    assert (verdict.checked, verdict.proof) == (True, "proved")
+    assert not verdict.ok
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_theorem_31_is_proved_only_with_its_certificates(monkeypatch, holds):
+    certificates = (Certificate("first", True), Certificate("second", holds))
+    monkeypatch.setattr(verdicts, "theorem31_certificates", lambda: certificates)
+    smoothness = next(t for t in THEOREMS if t.number == 31)
+    (verdict,) = verdicts.verdicts([smoothness], ())
+    assert verdict.proof == ("proved" if holds else "refused")
+    assert verdict.claim.endswith("first; second." if holds else "Not shown: second.")
+
+
+def test_a_refuted_rule_stays_refuted_without_certificates(monkeypatch):
+    monkeypatch.setattr(verdicts, "theorem31_certificates", lambda: (Certificate("first", False),))
+    wrong = dataclasses.replace(CENTERING, op=forgetful_center, number=31)
+    (verdict,) = verdicts.verdicts([wrong], ())
+    assert verdict.proof == "refuted"
 
 
 def test_refuses_says_what_the_whole_check_says():

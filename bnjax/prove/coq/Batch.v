@@ -317,10 +317,10 @@ Proof. intros f P; apply sum_nonneg; intro; apply positive2; auto. Qed.
 Lemma positive4 n m k l : positive (over4 n m k l).
 Proof. intros f P; apply sum_nonneg; intro; apply positive3; auto. Qed.
 
-Lemma variance_nonneg {I} (L : (I -> R) -> R) f n : linear L -> positive L -> L (fun _ => 1) = n -> 0 < n ->
-  0 <= L (fun i => f i * f i) / n - L f / n * (L f / n).
+Lemma variance_nonneg {I} (L : (I -> R) -> R) f q n : linear L -> positive L -> L (fun _ => 1) = n -> 0 < n ->
+  (forall i, q i = f i * f i) -> 0 <= L q / n - L f / n * (L f / n).
 Proof.
-  intros A P S N. set (m := L f / n).
+  intros A P S N E. rewrite (l_ext L A q (fun i => f i * f i)) by easy. set (m := L f / n).
   assert (Q := P (fun i => (f i - m) ^ 2) (fun i => pow2_ge_0 _)).
   rewrite (l_ext L A _ (fun i => (f i * f i + (-2 * m) * f i) + m * m * 1)) in Q by (intro; ring).
   rewrite (l_add L A), (l_add L A), (l_mul L A (-2 * m)), (l_mul L A (m * m)), S in Q.
@@ -339,9 +339,10 @@ Ltac nonneg :=
   | |- 0 <= ?a * ?a => apply Rle_0_sqr
   | |- 0 <= _ * _ => apply Rmult_le_pos; nonneg
   | |- 0 <= bit ?b => destruct b; unfold bit; lra
+  | |- 0 <= 1 - bit ?b => destruct b; unfold bit; lra
   | |- 0 <= sqrt _ => apply sqrt_pos
   | |- 0 <= _ - _ => variance
-  | _ => apply Rlt_le; pos
+  | _ => lra || (apply Rlt_le; pos)
   end
 with pos :=
   cbv beta; lazymatch goal with
@@ -363,17 +364,18 @@ with variance :=
     | context [sum ?n ?f] =>
         let L := functional n f in let b := summand n f in
         let v := root_of b in
-        let w := eval cbv beta in (L v) in
         let A := linear_of L in let P := positive_of L in let S := size_of L in
         lazymatch type of S with _ = ?size =>
-          eapply Rle_trans; [apply (variance_nonneg L v size A P S); pos |];
+          eapply Rle_trans; [apply (variance_nonneg L v b size A P S); [pos | intro; ring] |];
           cbv [over1 over2 over3 over4]; cbn [fst snd]; apply Req_le; field; nonzero
         end
     end
   end
 with nonzero := repeat split; auto; try lra;
   repeat match goal with |- ?q <> 0 => progress ring_simplify q end; auto; try lra;
-  repeat (apply pow_nonzero || apply Rmult_integral_contrapositive_currified); auto; try lra
+  repeat (apply pow_nonzero || apply Rmult_integral_contrapositive_currified); auto; try lra;
+  try match goal with H : ?d <> 0 |- ?q <> 0 =>
+    let Z := fresh in intro Z; apply H; transitivity q; [ring | exact Z] end
 (* sum n f as a functional of a body: f may be sums over further axes *)
 with functional n f :=
   lazymatch f with
@@ -417,11 +419,10 @@ with root_of b := lazymatch b with
 Lemma pos_nonzero a : 0 < a -> a <> 0.
 Proof. intros P; now apply Rgt_not_eq. Qed.
 
-Ltac differs := first [apply pos_nonzero; pos | solve [auto] | nonzero].
+Ltac differs := first [apply pos_nonzero; pos | solve [auto] | solve [nonzero]].
 Ltac defined :=
   repeat match goal with |- _ /\ _ => split | |- forall _, _ => intro end;
-  first [exact I | pos | differs | cbv beta; lra
-    | match goal with |- ?g => idtac "not shown:" g; fail 2 "this condition was not shown, so it may be undefined" end].
+  first [exact I | solve [pos] | differs | cbv beta; lra | fail 1 "it was not shown to be defined"].
 
 (* --- tactics: derivatives -------------------------------------------------------------------------------- *)
 Ltac derive :=
@@ -432,8 +433,10 @@ Ltac derive :=
   | |- is_derive (fun s => @?f s + @?g s) _ _ => eapply (d_add f g); derive
   | |- is_derive (fun s => @?f s - @?g s) _ _ => eapply (d_sub f g); derive
   | |- is_derive (fun s => @?f s * @?g s) _ _ => eapply (d_mul f g); derive
-  | |- is_derive (fun s => @?f s / ?c) _ _ => eapply (d_scaled f c); derive
-  | |- is_derive (fun s => @?f s / @?g s) _ _ => eapply (d_div f g); [differs | derive | derive]
+  | |- is_derive (fun s => @?f s / @?g s) _ _ => lazymatch g with
+    | fun _ => ?c => eapply (d_scaled f c); derive
+    | _ => eapply (d_div f g); [differs | derive | derive]
+    end
   | |- is_derive (fun s => / @?f s) _ _ => eapply (d_inv f); [differs | derive]
   | |- is_derive (fun s => - @?f s) _ _ => eapply (d_neg f); derive
   | |- is_derive (fun s => @?f s ^ ?k) _ _ => eapply (d_pow f k); derive
@@ -447,7 +450,7 @@ Ltac derive :=
       exact (H i j k)
   | H : forall i j k l, is_derive (fun s => ?x s i j k l) ?t _ |- is_derive (fun s => ?x s ?i ?j ?k ?l) ?t _ =>
       exact (H i j k l)
-  | |- ?g => idtac "no derivative:" g; fail 0 "a derivative was not found"
+  | |- _ => fail 1 "a derivative was not found"
   end.
 
 (* --- tactics: an outer sum on both sides, equal term by term --------------------------------------------- *)
@@ -506,12 +509,15 @@ Ltac facts :=
   | |- context [_ / ?d] => divisor d
   | |- context [/ ?d] => divisor d
   end;
-  repeat match goal with K : said (?d <> 0) |- _ => unfold said in K; generalize K; clear K end;
-  repeat match goal with K : said (0 < ?a) |- _ => generalize (root_fact a K); clear K end
+  repeat match goal with K : said (0 < ?a) |- _ => generalize (root_fact a K); clear K end;
+  repeat match goal with K : said (?d <> 0) |- _ => unfold said in K; generalize K; clear K end
 with divisor d :=
-  lazymatch d with INR _ => fail | sqrt _ => fail | IZR _ => fail | _ ^ _ => fail | _ => idtac end;
-  lazymatch goal with K : said (d <> 0) |- _ => fail | _ => idtac end;
-  assert (said (d <> 0)) by (unfold said; differs).
+  lazymatch d with
+  | INR _ => fail | sqrt _ => fail | IZR _ => fail
+  | ?b ^ _ => divisor b
+  | _ => lazymatch goal with K : said (d <> 0) |- _ => fail | _ => idtac end;
+      assert (said (d <> 0)) by (unfold said; differs)
+  end.
 
 Ltac has_sum f := idtac; match f with context [sum _ _] => idtac end.
 (* every sum gets a name, the innermost first *)
@@ -529,18 +535,16 @@ Ltac add vs v := lazymatch vs with
   | v :: _ => vs
   | ?u :: ?rest => let r := add rest v in constr:(u :: r)
   end.
+Ltac inverse b := let v := constr:(fun i => / b i) in eval cbv beta in v.
 Ltac leaves vs f :=
-  lazymatch f with
-  | fun _ => _ => leaves_of vs f
-  | _ => add vs f
-  end
-with leaves_of vs f :=
   lazymatch f with
   | fun _ => ?c => vs
   | fun i => @?a i + @?b i => let vs := leaves vs a in leaves vs b
   | fun i => @?a i - @?b i => let vs := leaves vs a in leaves vs b
   | fun i => @?a i * @?b i => let vs := leaves vs a in leaves vs b
-  | fun i => @?a i / _ => leaves vs a
+  | fun i => @?a i / @?b i => let vs := leaves vs a in
+      let v := inverse b in leaves vs v
+  | fun i => / @?b i => add vs f
   | fun i => - @?a i => leaves vs a
   | fun i => @?a i ^ _ => leaves vs a
   | fun i => ?v i => add vs v
@@ -556,7 +560,8 @@ Ltac reify vs f :=
   | fun i => @?a i + @?b i => let p := reify vs a in let q := reify vs b in constr:(Add p q)
   | fun i => @?a i - @?b i => let p := reify vs a in let q := reify vs b in constr:(Sub p q)
   | fun i => @?a i * @?b i => let p := reify vs a in let q := reify vs b in constr:(Mul p q)
-  | fun i => @?a i / ?c => let p := reify vs a in constr:(Mul p (Const (/ c)))
+  | fun i => @?a i / @?b i => let p := reify vs a in let v := inverse b in let q := reify vs v in constr:(Mul p q)
+  | fun i => / @?b i => let k := index f vs in constr:(Vec k)
   | fun i => - @?a i => let p := reify vs a in constr:(Opp p)
   | fun i => @?a i ^ ?k => let p := reify vs a in constr:(Pow p k)
   | fun i => ?v i => let k := index v vs in constr:(Vec k)
@@ -615,7 +620,7 @@ Ltac roots :=
       clear E
   end.
 
-Ltac bits := repeat match goal with |- context [bit ?b] => destruct b end;
+Ltac bits := repeat match goal with |- context [bit ?b] => lazymatch b with true => fail | false => fail | _ => destruct b end end;
   change (bit true) with 1; change (bit false) with 0.
 
 (* r·r = a, solved for a term of a that is linear in it: ε where there is one, else Σ x² *)
@@ -642,14 +647,13 @@ Ltac eliminate := match goal with
   end.
 Ltac close :=
   intros; repeat match goal with H : _ /\ _ |- _ => destruct H end;
-  first [ring | solve [field; nonzero] | solve [repeat (eliminate; try solve [field; nonzero])]
-    | match goal with |- ?g => idtac "not shown:" g end; fail 0 "this identity was not shown"].
+  first [ring | solve [field; nonzero] | solve [repeat (eliminate; try solve [field; nonzero])]].
 
 Ltac identity :=
   cbv beta; numerals; unfold rsqrt, select; facts; name_sums;
   sums_over nat; sums_over (nat * nat)%type; sums_over (nat * (nat * nat))%type;
   sums_over (nat * (nat * (nat * nat)))%type;
-  subst_sums; numerals; roots; bits; close.
+  subst_sums; numerals; repeat match goal with |- _ <> 0 -> _ => intro end; roots; bits; close.
 Ltac same := intros; first [reflexivity | identity].
 Ltac start :=
   intros;

@@ -7,6 +7,7 @@ refused by name, where a result needs it: an equation that no result needs is no
 """
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -95,7 +96,8 @@ def printed(jaxpr: ClosedJaxpr, arguments: Sequence[Value], names: Iterator[str]
         )
         for condition in line.conditions:
             text = condition.format(*entries)
-            conditions.append(f"(forall {bound} : nat, {text})" if bound else f"({text})")
+            free = " ".join(i for i in bound.split() if re.search(rf"\b{i}\b", text))
+            conditions.append(f"(forall {free} : nat, {text})" if free else f"({text})")
     closed = [Value(_source(r, lines), r.dims) for r in results if isinstance(r, Value)]
     return Printed(tuple(texts), tuple(closed), tuple(dict.fromkeys(conditions)))
 

@@ -3,14 +3,16 @@
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bnjax.errors import UserError, one_line
 from bnjax.prove.coq import Outcome, check, compile_library, script, write_project
 from bnjax.theorems.inference import batch_norm_inference, batch_norm_inference_primal
+from bnjax.verify import bounds
 
+_SMOOTHNESS = 31  # the theorem that is more than a VJP
 _AT_ONCE = 2  # a run of coqc is one busy core
 _SHAPES = {"n": (), "n C": (), "N H W C": (0, 1, 2)}  # and the axes of the batch, where it is not the first
 
@@ -26,11 +28,12 @@ class Claim:
     primal: Callable
     shapes: tuple[str, ...]
     positive: tuple[int, ...]
+    further: str = ""  # what is proved of the printed programs besides
 
     def script(self) -> str:
         """The claim and its proof for Coq; raises ValueError, and what tracing raises."""
         title = f"Theorem {self.title}, at {self.shape}"
-        return script(self.op, self.primal, *self.shapes, positive=self.positive, title=title)
+        return script(self.op, self.primal, *self.shapes, positive=self.positive, title=title) + self.further
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,13 @@ def claims(theorems: Sequence[Any]) -> tuple[Claim, ...]:
     Args:
       theorems: what has the attributes number, name, op, primal, shapes and positive of `bnjax.Theorem`.
     """
-    found = [
-        _claim(f"theorem{t.number}", f"{t.number} {t.name}", t.op, t.primal, t.shapes, t.positive, shape)
-        for t in theorems
-        for shape in _SHAPES
-    ]
+    found = []
+    for t in theorems:
+        for shape in _SHAPES:
+            named = f"theorem{t.number}", f"{t.number} {t.name}"
+            claim = _claim(*named, t.op, t.primal, t.shapes, t.positive, shape)
+            further = bounds.bounds(shape) if t.number == _SMOOTHNESS else ""
+            found.append(replace(claim, further=further))
     evaluation = (batch_norm_inference, batch_norm_inference_primal, ("n", "", "", "", "", ""), (4, 5))
     found += [_claim("evaluation", "evaluation mode", *evaluation, shape) for shape in _SHAPES]
     return tuple(found)
@@ -109,9 +114,9 @@ def verdicts(directory: Path, wanted: Sequence[Claim]) -> Iterator[Row]:
             scripts[claim.file] = claim.script()
         except Exception as error:  # tracing runs the theorem's code
             refused.append(Row(claim, Outcome("refused", one_line(error))))
-    write_project(directory, scripts)
+    write_project(directory, scripts, {bounds.LIBRARY: bounds.library()})
     yield from refused
-    ready = compile_library(directory)
+    ready = compile_library(directory, [bounds.LIBRARY])
     printed = [claim for claim in wanted if claim.file in scripts]
     if ready.status != "checked":
         yield from (Row(claim, ready) for claim in printed)

@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +20,7 @@ AXIOMS = frozenset(
         "FunctionalExtensionality.functional_extensionality_dep",
     )
 )
-LIBRARY = ("Batch.v",)
+LIBRARY = "Batch.v"
 _PROJECT = '-Q . ""\n'
 _ASSUMPTIONS = "Print Assumptions"
 
@@ -40,27 +40,29 @@ class Outcome:
     seconds: float = 0.0
 
 
-def library(name: str = "Batch.v") -> str:
-    """The text of a library file that the scripts require."""
-    return files("bnjax.prove.coq").joinpath(name).read_text()
+def library() -> str:
+    """The text of `Batch.v`, which every script requires."""
+    return files("bnjax.prove.coq").joinpath(LIBRARY).read_text()
 
 
-def write_project(directory: Path, scripts: Mapping[str, str]) -> None:
-    """Writes the library, a NAME.v for each script, and the `_CoqProject` that lists them."""
+def write_project(
+    directory: Path, scripts: Mapping[str, str], libraries: Mapping[str, str] | None = None
+) -> None:
+    """Writes `Batch.v` and further `libraries`, a NAME.v for each script, and their `_CoqProject`."""
     directory.mkdir(parents=True, exist_ok=True)
-    texts = {name: library(name) for name in LIBRARY} | {f"{name}.v": text for name, text in scripts.items()}
+    texts = {LIBRARY: library(), **(libraries or {})} | {f"{name}.v": text for name, text in scripts.items()}
     for name, text in texts.items():
         (directory / name).write_text(text)
     (directory / "_CoqProject").write_text(_PROJECT + "".join(f"{name}\n" for name in texts))
 
 
-def compile_library(directory: Path, timeout: float = 300.0) -> Outcome:
-    """Compiles the library that `write_project` wrote; if that fails, nothing can be checked."""
-    for name in LIBRARY:
+def compile_library(directory: Path, further: Sequence[str] = (), timeout: float = 300.0) -> Outcome:
+    """Compiles `Batch.v` and `further` files that `write_project` wrote; else nothing can be checked."""
+    for name in (LIBRARY, *further):
         outcome = _compile(directory / name, timeout)[0]
         if outcome.status != "checked":
             return outcome
-    return Outcome("checked")
+    return outcome
 
 
 def check(directory: Path, name: str, timeout: float = 300.0) -> Outcome:

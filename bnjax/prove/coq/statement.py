@@ -27,7 +27,8 @@ _HEAD = """\
 
    Printed by bnjax from the programs that JAX traced.  Believe, and nothing else:
    ---------------------------------------------------------------------------------------------------
-   JAX's tracing         the definitions below are the jaxprs that JAX traced at these sizes
+   JAX's tracing         the definitions below are the jaxprs that JAX traced, at letters for sizes; where
+                         Python branches on a size, another program runs at that size
    the printer           bnjax/prove/coq/printer.py and statement.py: a jaxpr as a Coq function
    the meanings          sum, rsqrt, bit and select, at the top of Batch.v; the operations of Coq's reals
    Coq's kernel          and the axioms of its reals: sig_forall_dec, sig_not_dec,

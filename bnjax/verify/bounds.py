@@ -1,4 +1,4 @@
-"""Theorem 31 for Coq: the gradient that the program's own VJP returns is bounded, and the bounds are reached."""
+"""Theorem 31 for Coq: the gradient that the program's VJP returns is bounded, and the bounds are reached."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -66,12 +66,14 @@ Qed.
 Theorem gradient_is_bounded ($sizes$binder : nat) (x : $array) (eps : $eps_type) : $positive -> 0 < $eps ->
   sqrt ($norm_left) <= 2 / (3 * sqrt 3 * ($eps) * sqrt $elements) /\\
   forall $indices : nat, $within ->
-    Rabs (gradient $sizes x eps $indices$channel) <= sqrt ($elements - 1) / $elements * (2 / (3 * sqrt 3 * ($eps))).
+    Rabs (gradient $sizes x eps $indices$channel) <=
+      sqrt ($elements - 1) / $elements * (2 / (3 * sqrt 3 * ($eps))).
 Proof.
   start. pose proof (linear$axes $batch) as A. pose proof (positive$axes $batch) as P.
   pose proof (size$axes $batch) as S. assert (M : 0 < $elements) by pos. split.
   - change ($norm_left) with ($functional (fun p => gradient $sizes x eps $back$channel ^ 2)).
-    rewrite (l_ext _ A _ (fun p => istd_gradient ($functional) $elements (fun p => x $back$channel) ($eps) p ^ 2))
+    rewrite (l_ext _ A _ (fun p =>
+      istd_gradient ($functional) $elements (fun p => x $back$channel) ($eps) p ^ 2))
       by (intro p; rewrite entries by easy; $eta; reflexivity).
     now apply norm_bounded. (* the bound of the norm *)
   - intros. rewrite entries by easy. apply entry_bounded; try easy. (* the bound of an entry *)
@@ -81,7 +83,8 @@ Qed.
 Theorem bounds_are_reached ($sizes$binder : nat) (eps : $eps_type) : $positive -> 1 < $elements -> 0 < $eps ->
   exists x : $array,
   sqrt ($norm_left) = 2 / (3 * sqrt 3 * ($eps) * sqrt $elements) /\\
-  Rabs (gradient $sizes x eps $zeros$channel) = sqrt ($elements - 1) / $elements * (2 / (3 * sqrt 3 * ($eps))).
+  Rabs (gradient $sizes x eps $zeros$channel) =
+    sqrt ($elements - 1) / $elements * (2 / (3 * sqrt 3 * ($eps))).
 Proof.
   start. pose proof (linear$axes $batch) as A. pose proof (positive$axes $batch) as P.
   pose proof (size$axes $batch) as S. assert (M : 0 < $elements) by pos.
@@ -90,7 +93,8 @@ Proof.
   destruct (bounds_reached ($functional) $elements A P S M first$axes $origin ($eps)) as [z [Z Y]]; auto.
   exists (fun $indices$unused => z $pair). split.
   - etransitivity; [| exact Z]. f_equal.
-    change ($norm_of) with ($functional (fun p => gradient $sizes (fun $indices$unused => z $pair) eps $back$channel ^ 2)).
+    change ($norm_of) with
+      ($functional (fun p => gradient $sizes (fun $indices$unused => z $pair) eps $back$channel ^ 2)).
     apply A. intro p. rewrite entries by easy. $eta. cbn [fst snd]. f_equal;
       try (apply (istd_gradient_ext _ _ A); now intro q; $eta_q). (* the norm is reached *)
   - etransitivity; [| exact Y]. rewrite entries by easy. f_equal;

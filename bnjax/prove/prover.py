@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Poly
 from bnjax.prove.arrays import Array
@@ -47,6 +47,18 @@ class Proof:
     reason: str = ""
     where: str = ""
     seconds: float = 0.0
+    _asked: tuple = field(default=(), repr=False, compare=False)  # op, primal, shapes, positive
+
+    def coq(self) -> str:
+        """The claim and its proof as a Coq script, for an independent kernel: beside `Batch.v`, by `coqc`.
+
+        Whatever the status is: Coq says whether the script is a proof.  Raises ValueError for a program that
+        cannot be printed, with the primitive and the line.
+        """
+        from bnjax.prove.coq import script
+
+        op, primal, shapes, positive = self._asked
+        return script(op, primal, *shapes, positive=positive)
 
     def __str__(self) -> str:
         lines = [f"{self.status.upper()} in {self.seconds:.2f} s", self.claim]
@@ -127,7 +139,8 @@ def prove_vjp(
         elif found is not None:
             proof = replace(proof, reason=f"{proof.reason}; {_UNSEEN.format(found.what)}")
     claim = _claim(proof, arguments, symbols)
-    return replace(proof, claim=claim, seconds=time.monotonic() - start)
+    asked = (op, primal, shapes, tuple(positive))
+    return replace(proof, claim=claim, seconds=time.monotonic() - start, _asked=asked)
 
 
 def derive(programs: Programs, seconds: float = 60.0) -> Derivation:

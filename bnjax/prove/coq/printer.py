@@ -61,7 +61,7 @@ NAN = Poison("NaN or infinity reaches a result")
 
 @dataclass(frozen=True)
 class Comparison:
-    """left < right, of scalars that hold sizes; all it may do is to select a NaN away."""
+    """A comparison of scalars, such as sizes: what it selects is so where it holds, as must be shown."""
 
     sign: str
     operands: tuple[Value, Value]
@@ -401,9 +401,6 @@ def _select_n(eqn: JaxprEqn, which: Operand, *cases: Operand) -> list[Operand]:
         raise Outside("a choice by an integer")
     off, on = cases
     if isinstance(which, Comparison):
-        if off is not NAN:
-            raise Outside("a comparison that depends on the data")
-        # it is `on` where left < right; that it is so, the proof has to show
         left, right = which.operands
         return [_line(_shape(eqn), "{0}", [_value(on), left, right], [f"{{1}} {which.sign} {{2}}"])]
     return [_line(_shape(eqn), "select ({0}) ({1}) ({2})", [_value(which), _value(on), _value(off)])]

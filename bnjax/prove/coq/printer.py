@@ -223,14 +223,18 @@ def _is_float(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating)
 
 
+def _is_number(dtype: Any) -> bool:
+    """Whether + and × are those of the reals: not on truth values, nor on integers that wrap early."""
+    return _is_float(dtype) or dtype in (jnp.int32, jnp.int64)
+
+
 def _elementwise(form: str, *conditions: str, kinds: str = "number") -> Callable[..., list[Operand]]:
     """A meaning entry by entry; a dimension of 1 is broadcast."""
 
     def meaning(eqn: JaxprEqn, *operands: Operand) -> list[Operand]:
         dtype = _out(eqn).dtype
-        right = {"number": _is_float(dtype) or dtype in (jnp.int32, jnp.int64), "float": _is_float(dtype),
-                 "bool": dtype == jnp.bool_}  # fmt: skip
-        if not right[kinds]:
+        right = {"number": _is_number, "float": _is_float, "bool": lambda d: d == jnp.bool_}[kinds]
+        if not right(dtype):
             raise Outside(f"{eqn.primitive} of {dtype}")
         dims = _shape(eqn)
         return [_line(dims, form, [_value(v) for v in operands], conditions)]
@@ -250,20 +254,26 @@ def _line(
 
 
 def _integer_pow(eqn: JaxprEqn, a: Operand) -> list[Operand]:
-    k = eqn.params["y"]
-    if k >= 0:
-        return _elementwise(f"({{0}}) ^ {k}")(eqn, a)
-    return _elementwise(f"/ (({{0}}) ^ {-k})", "{0} <> 0", kinds="float")(eqn, a)
+    return _power(eqn, a, eqn.params["y"])
 
 
 def _pow(eqn: JaxprEqn, a: Operand, b: Operand) -> list[Operand]:
-    """A power whose exponent is a literal ±1/2, or whole."""
+    """A power whose exponent is a literal: a whole number, or half of one."""
     exponent = _value(b).source
-    known = {"(1 / 2)": ("sqrt ({0})", "0 < {0}"), "(- (1 / 2))": ("rsqrt ({0})", "0 < {0}")}
-    if exponent in known:
-        form, condition = known[exponent]
-        return _elementwise(form, condition, kinds="float")(eqn, a)
-    raise Outside(f"a power of {exponent if isinstance(exponent, str) else 'an array'}")
+    found = re.fullmatch(r"(\(- )?\(?(\d+)( / 2)?\)*", exponent) if isinstance(exponent, str) else None
+    if not found:
+        raise Outside(f"a power of {exponent if isinstance(exponent, str) else 'what is no literal'}")
+    negative, k, half = found[1], int(found[2]), found[3]
+    if not half:
+        return _power(eqn, a, -k if negative else k)
+    root = "rsqrt" if negative else "sqrt"
+    return _elementwise(f"({root} ({{0}})) ^ {k}", "0 < {0}", kinds="float")(eqn, a)
+
+
+def _power(eqn: JaxprEqn, a: Operand, k: int) -> list[Operand]:
+    if k >= 0:
+        return _elementwise(f"({{0}}) ^ {k}")(eqn, a)
+    return _elementwise(f"/ (({{0}}) ^ {-k})", "{0} <> 0", kinds="float")(eqn, a)
 
 
 def _convert_element_type(eqn: JaxprEqn, a: Operand) -> list[Operand]:
@@ -337,8 +347,8 @@ def count(word: str) -> str:
 
 def _reduce_sum(eqn: JaxprEqn, a: Operand) -> list[Operand]:
     a, shape = _value(a), _shape(eqn)
-    if _out(eqn).dtype.kind == "b":
-        raise Outside("a sum of truth values")
+    if not _is_number(_out(eqn).dtype):
+        raise Outside(f"a sum of {_out(eqn).dtype}")
     axes = [int(k) for k in eqn.params["axes"]]
     indices = INDICES[: len(a.dims)]
     if all(a.dims[k] == "1" for k in axes):

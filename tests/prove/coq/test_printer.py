@@ -98,12 +98,21 @@ def outer_products(x, y):
     return jnp.einsum("nk,nm->km", x, y), jnp.einsum("nk,nm->nmk", x, y), x.shape[0] * x[None, :, :] ** 3 / 3
 
 
+@jax.custom_vjp
+def powers(x):
+    return x**2.0 + x**1.5 + x**-0.5 + x**-1.5 + x**-2.0
+
+
+powers.defvjp(lambda x: (powers(x), x), lambda x, dy: (dy * (2 * x + 1.5 * x**0.5 - 0.5 * x**-1.5),))
+
+
 PROGRAMS = [
     (layer_norm, ("n K", "K", "K"), ()),
     (linear, ("n K", "K M", "M"), ()),
     (masked, ("n m", "bool: n m"), ()),
     (outer_products, ("n K", "n M"), ()),
     (lambda x: x**-2 + jnp.sqrt(x) * jax.lax.rsqrt(x + 1), ("n",), (0,)),
+    (powers, ("n",), (0,)),
     (lambda x: (x - jnp.mean(x, 0)) * 7, ("7 C",), ()),
     (lambda x: jnp.broadcast_to(x - jnp.sum(x), (1, *x.shape)), ("n 1 m",), ()),
 ]

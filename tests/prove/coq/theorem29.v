@@ -8,7 +8,8 @@
    the meanings          sum, rsqrt, bit and select, at the top of Batch.v; the operations of Coq's reals
    Coq's kernel          and the axioms of its reals: sig_forall_dec, sig_not_dec,
                          functional_extensionality_dep
-   not covered           rounding, XLA's compilation; casts between float types are identities
+   not covered           rounding, XLA's compilation; casts between float types are identities, and
+                         integers do not overflow
    --------------------------------------------------------------------------------------------------- *)
 Set Warnings "-ambiguous-paths".
 Require Import Batch.

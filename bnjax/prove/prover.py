@@ -57,6 +57,8 @@ class Proof:
         """
         from bnjax.prove.coq import script
 
+        if not self._asked:
+            raise ValueError("this proof does not say of which programs it is")
         op, primal, shapes, positive = self._asked
         return script(op, primal, *shapes, positive=positive)
 

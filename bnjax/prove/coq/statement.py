@@ -17,6 +17,7 @@ from jax import export
 from jax.extend.core import ClosedJaxpr
 from jax.extend.core import primitives as jaxs
 
+from bnjax.errors import one_line
 from bnjax.jaxprs import equations, replaced
 from bnjax.prove.coq import printer
 from bnjax.prove.coq.printer import INDICES, Line, Outside, Printed, Value, bound_indices, entry
@@ -114,7 +115,7 @@ def script(
     names = Names()
     try:
         arguments = _named(parse_arguments(primal, shapes, positive), names)
-        programs = trace(op, primal, arguments)
+        programs = _traced(trace, op, primal, arguments)
         claim = _claim(names, arguments, programs.cotangents, programs.primal)
         definitions = [
             _definition("primal", programs.primal, claim, (), names),
@@ -133,9 +134,9 @@ def pushforward_script(
     names = Names()
     try:
         arguments = _named(parse_arguments(primal, shapes, positive), names)
-        programs = trace(primal, primal, arguments)
+        programs = _traced(trace, primal, primal, arguments)
         claim = _claim(names, arguments, programs.cotangents, programs.primal)
-        op_jaxpr, jvp = trace_jvp(op, arguments)
+        op_jaxpr, jvp = _traced(_trace_jvp, op, arguments)
         velocities = [replace(d.argument, name=d.velocity) for d in claim.directions]
         definitions = [
             _definition("primal", programs.primal, claim, (), names),
@@ -147,7 +148,15 @@ def pushforward_script(
         raise ValueError(f"cannot be printed for Coq: {problem}") from None
 
 
-def trace_jvp(op: Callable, arguments: Sequence[Argument]) -> tuple[ClosedJaxpr, ClosedJaxpr]:
+def _traced(tracer: Callable, *args: Any) -> Any:
+    """What `tracer` returns; whatever the user's code raises there says why nothing can be printed."""
+    try:
+        return tracer(*args)
+    except Exception as error:
+        raise Outside(f"tracing failed: {one_line(error)}") from error
+
+
+def _trace_jvp(op: Callable, arguments: Sequence[Argument]) -> tuple[ClosedJaxpr, ClosedJaxpr]:
     """The jaxprs of `op` and of (velocities, *arguments) ↦ values, then tangents."""
     scope = export.SymbolicScope()
     structs = [

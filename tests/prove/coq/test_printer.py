@@ -259,6 +259,11 @@ def test_the_refusal_names_the_line_of_the_user():
         printed_definition(lambda x: jnp.exp(x), "n")
 
 
+def test_a_program_that_does_not_trace_cannot_be_printed():
+    with pytest.raises(ValueError, match="tracing failed"):
+        printed_definition(lambda x: x if x.sum() > 0 else -x, "n")
+
+
 def test_names_that_mean_something_in_coq_are_changed():
     def program(sum, fun, i, n_, R):
         return sum * fun + i * n_ * R

@@ -79,9 +79,15 @@ class Printed:
     conditions: tuple[str, ...]
 
 
-def printed(jaxpr: ClosedJaxpr, arguments: Sequence[Value], names: Iterator[str]) -> Printed:
-    """`jaxpr` at `arguments`, its lines named by `names`.  Raises Outside for what cannot be printed."""
-    results: list[Operand] = walk(jaxpr, [*arguments], _equation, constant)
+def printed(
+    jaxpr: ClosedJaxpr, arguments: Sequence[Value], names: Iterator[str], count: int | None = None
+) -> Printed:
+    """`jaxpr` at `arguments`, its lines named by `names`, and its first `count` results (all by default).
+
+    Raises Outside for what cannot be printed.
+    """
+    computed: list[Operand] = walk(jaxpr, [*arguments], _equation, constant)
+    results = computed[:count]
     lines: dict[Line, str] = {}
     for result in results:
         if not isinstance(result, Value):

@@ -3,6 +3,7 @@
 For all sizes > 0 and all differentiable curves x(s), γ(s), …: where the hypotheses hold, every division and
 root of primal, op and hand VJP is defined, the values agree, and the derivative of Σ dy·primal(x(s), …) at t
 is Σ x'·dx + γ'·dγ + …, with dx, dγ, … what the hand VJP returns.  JAX's autodiff does not occur in it.
+Results that are no floats are not spoken of.
 """
 
 import re
@@ -245,9 +246,12 @@ def _input(a: Argument) -> Value:
 
 
 def _definition(name: str, jaxpr: Any, claim: Claim, first: Sequence[Argument], names: Names) -> str:
-    """A program as Coq functions of sizes and arrays: what it returns, and when that means something."""
+    """A program as Coq functions of sizes and arrays: its float results, and when they mean something."""
     parameters = [*first, *claim.arguments]
-    program: Printed = printer.printed(jaxpr, [_input(a) for a in parameters], names.lines())
+    returned = len(claim.cotangents) + {"vjp": len(claim.directions), "jvp": len(claim.cotangents)}.get(
+        name, 0
+    )
+    program: Printed = printer.printed(jaxpr, [_input(a) for a in parameters], names.lines(), returned)
     sizes = f"({' '.join(claim.sizes)} : nat)" if claim.sizes else ""
     head = " ".join([sizes, *map(_parameter, parameters)]).strip()
     call = " ".join([f"{name}_program", *claim.sizes, *(a.name for a in parameters)])

@@ -188,14 +188,28 @@ def data(
 def verify(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the verdicts as JSON.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Also write them as a page.")] = None,
+    coq_dir: Annotated[
+        Path | None,
+        typer.Option("--coq", help="Instead, write Coq scripts into this folder, and have Coq check them."),
+    ] = None,
 ) -> None:
     """Check, prove and bound every theorem, and refuse every planted mistake.
 
     A line for each theorem: whether check_vjp finds nothing wrong, what prove_vjp says for every batch
     size, how many planted wrong rules each of them catches, and a certified bound on float32 rounding.
     Exit code 1 if anything falls.
+
+    With --coq DIR: each theorem for vectors, matrices and images, printed from the traced programs and
+    checked by Coq's kernel (apt-get install coq libcoq-coquelicot).
     """
     from bnjax import THEOREMS
+
+    if coq_dir is not None:
+        if json_file is not None or html_file is not None:
+            raise UserError("--coq writes Coq scripts: ask for --json or --html without it")
+        from bnjax.verify import kernel
+
+        raise typer.Exit(kernel.run(coq_dir, THEOREMS))
     from bnjax.verify import verdicts
     from bnjax.verify.planted import MUTANTS
 

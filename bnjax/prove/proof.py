@@ -1,7 +1,7 @@
 """What a proof is, and the words of its claim."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bnjax.prove.counterexample import Counterexample
 from bnjax.prove.field import Obligation
@@ -40,6 +40,20 @@ class Proof:
     reason: str = ""
     where: str = ""
     seconds: float = 0.0
+    _asked: tuple = field(default=(), repr=False, compare=False)  # op, primal, shapes, positive
+
+    def coq(self) -> str:
+        """The claim and its proof as a Coq script, for an independent kernel: beside `Batch.v`, by `coqc`.
+
+        Whatever the status is: Coq says whether the script is a proof.  Raises ValueError for a program that
+        cannot be printed, with the primitive and the line.
+        """
+        from bnjax.prove.coq import script
+
+        if not self._asked:
+            raise ValueError("this proof does not say of which programs it is")
+        op, primal, shapes, positive = self._asked
+        return script(op, primal, *shapes, positive=positive)
 
     def __str__(self) -> str:
         lines = [f"{self.status.upper()} in {self.seconds:.2f} s", self.claim]

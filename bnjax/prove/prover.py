@@ -66,7 +66,8 @@ def prove_vjp(
         seen.proof = proof = Proof("refused", "", reason=f"the prover failed: {one_line(error)}")
     traced = seen.numbers if seen.shown else []
     proof = replace(proof, claim=claim(proof, arguments, traced, seen.held))
-    return replace(proof, seconds=time.monotonic() - start)
+    asked = (op, primal, shapes, tuple(positive))
+    return replace(proof, seconds=time.monotonic() - start, _asked=asked)
 
 
 def _with_counterexample(seen: Examination) -> Proof:

@@ -1,21 +1,27 @@
 """The `bnjax` command: options to a config, errors to one line and exit code 2."""
 
-import dataclasses
+import enum
+import functools
+import inspect
 import sys
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.exceptions import TyperException
 
-from bnjax.errors import UserError
+from bnjax.errors import ArgumentError, UserError
 from bnjax.train.allocator import keep_freed_memory
+from bnjax.train.config import Config, Setting, settings
 
-if TYPE_CHECKING:  # --help must not wait for jax
-    from bnjax.models import Init, Norm
-    from bnjax.train.run import Config, RunResult
+if TYPE_CHECKING:  # --help must not wait for Flax
+    from bnjax.train.run import RunResult
+
+Values = dict[str, Any]  # of a `Config`, by name
+VARIED = ("norm", "learning_rate", "momentum", "init", "seed")  # what a sweep takes several values of
 
 app = typer.Typer(
     add_completion=False,
@@ -25,25 +31,9 @@ app = typer.Typer(
     help="Batch normalization in JAX whose backward pass can be trusted.",
 )
 
-DatasetOption = Annotated[
-    Literal["synthetic", "cifar10"],
-    typer.Option(help="synthetic: embedded, generated; cifar10: through tensorflow-datasets."),
-]
 DataDirOption = Annotated[
     Path | None,
     typer.Option(help="Where CIFAR-10 lies, as `bnjax data` makes it.", envvar="TFDS_DATA_DIR"),
-]
-EpochsOption = Annotated[
-    int | None, typer.Option(help="Passes over the training set.", show_default="30 on cifar10, else 3")
-]
-BatchSizeOption = Annotated[int, typer.Option(help="Images a step.")]
-LearningRateOption = Annotated[float, typer.Option(help="SGD's learning rate, constant.")]
-MomentumOption = Annotated[float, typer.Option(help="SGD's momentum, in [0, 1).")]
-InitOption = Annotated[Literal["he", "glorot"], typer.Option(help="How the kernels are drawn.")]
-SeedOption = Annotated[int, typer.Option(help="Of the kernels and the shuffling.")]
-TrainExamplesOption = Annotated[
-    int | None,
-    typer.Option(help="Use only the first so many training images.", show_default="all"),
 ]
 OutOption = Annotated[
     Path | None,
@@ -54,28 +44,45 @@ ResumeOption = Annotated[
     typer.Option("--resume", help="Go on with the run in --out after its last whole epoch, if it holds one."),
 ]
 
-# typer takes many of an enum, but not of a Literal
-NormChoice = StrEnum("NormChoice", ["batch", "none"])
-InitChoice = StrEnum("InitChoice", ["he", "glorot"])
+
+def takes_config(
+    *without: str, many: Mapping[str, list[Any]] = MappingProxyType({})
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator: the command takes the fields of `Config` but for `without` as options, in one dict.
+
+    Those in `many` can be given any number of times, and are lists, by default the ones there.
+    """
+
+    def option(setting: Setting) -> inspect.Parameter:
+        of, default, unset = setting.type, setting.default, setting.about.unset
+        if unset is not None:
+            of, default = of | None, None
+        if setting.name in many:
+            of = enum.StrEnum(setting.name, setting.choices) if setting.choices else of
+            of, default = list.__class_getitem__(of), many[setting.name]  # typer takes no list of a Literal
+        told = typer.Option(help=setting.about.help, show_default=unset or True)
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        return inspect.Parameter(setting.name, keyword, default=default, annotation=Annotated[of, told])
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        options = [option(setting) for setting in settings() if setting.name not in without]
+        _, *own = inspect.signature(command).parameters.values()
+
+        @functools.wraps(command)
+        def with_options(**given: Any) -> None:
+            command({o.name: given.pop(o.name) for o in options}, **given)
+
+        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        with_options.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+        return with_options
+
+    return decorate
 
 
 @app.command(epilog="Example: bnjax train --norm batch --epochs 1 --out runs/first")
+@takes_config()
 def train(
-    context: typer.Context,
-    norm: Annotated[
-        Literal["batch", "none"], typer.Option(help="batch: batch norm after each convolution.")
-    ] = "batch",
-    dataset: DatasetOption = "synthetic",
-    data_dir: DataDirOption = None,
-    epochs: EpochsOption = None,
-    batch_size: BatchSizeOption = 128,
-    learning_rate: LearningRateOption = 0.1,
-    momentum: MomentumOption = 0.0,
-    init: InitOption = "he",
-    seed: SeedOption = 0,
-    train_examples: TrainExamplesOption = None,
-    out: OutOption = None,
-    resume: ResumeOption = False,
+    values: Values, data_dir: DataDirOption = None, out: OutOption = None, resume: ResumeOption = False
 ) -> None:
     """Train one network and write a run directory: config, metrics, log, checkpoints.
 
@@ -87,63 +94,39 @@ def train(
     from bnjax.train import run as runs
     from bnjax.train import step
 
-    config = _config(context)
-    out = _out(out, "train", dataset, resume=resume)
+    config = Config.of(**values)
+    out = _out(out, "train", config.dataset, resume=resume)
     options = step.compiler_options()
-    result = runs.run(config, datasets.load(dataset, data_dir), out, options, resume=resume)
+    result = runs.run(config, datasets.load(config.dataset, data_dir), out, options, resume=resume)
     print(f"{result.outcome}: {out}")
 
 
 @app.command(epilog="Example: bnjax lift --dataset cifar10 --data-dir DIR --epochs 3 --out runs/lift")
+@takes_config("norm")
 def lift(
-    context: typer.Context,
-    dataset: DatasetOption = "synthetic",
-    data_dir: DataDirOption = None,
-    epochs: EpochsOption = None,
-    batch_size: BatchSizeOption = 128,
-    learning_rate: LearningRateOption = 0.1,
-    momentum: MomentumOption = 0.0,
-    init: InitOption = "he",
-    seed: SeedOption = 0,
-    train_examples: TrainExamplesOption = None,
-    out: OutOption = None,
-    resume: ResumeOption = False,
+    values: Values, data_dir: DataDirOption = None, out: OutOption = None, resume: ResumeOption = False
 ) -> None:
     """Train with and without batch norm by one recipe; draw lift.png and write summary.json.
 
-    On CPU it is compiled with xla_cpu_experimental_ynn_fusion_type=DOT,REDUCE, and where the C library is
-    glibc the process keeps the memory it frees: both are faster there.
+    Compiled as in train.
     """
     keep_freed_memory()
     from bnjax import data as datasets
     from bnjax.train import step
     from bnjax.train.lift import lift as run_lift
 
-    config = _config(context)
-    out = _out(out, "lift", dataset, resume=resume)
+    config = Config.of(**values)
+    out = _out(out, "lift", config.dataset, resume=resume)
     options = step.compiler_options()
-    for result in run_lift(config, datasets.load(dataset, data_dir), out, options, resume=resume):
-        print(f"norm {result.norm}: {_ended(result)}")
+    for result in run_lift(config, datasets.load(config.dataset, data_dir), out, options, resume=resume):
+        print(f"norm {result.config.norm}: {_ended(result)}")
     print(f"figure: {out / 'lift.png'}")
 
 
 @app.command(epilog="Example: bnjax sweep --epochs 1 --learning-rate 0.01 --learning-rate 0.1 --momentum 0.9")
+@takes_config(many={"norm": ["batch", "none"]} | {name: [getattr(Config, name)] for name in VARIED[1:]})
 def sweep(
-    context: typer.Context,
-    norm: Annotated[list[NormChoice], typer.Option(help="batch: batch norm after each convolution.")] = list(
-        NormChoice
-    ),
-    learning_rate: Annotated[list[float], typer.Option(help="SGD's learning rate, constant.")] = [0.1],
-    momentum: Annotated[list[float], typer.Option(help="SGD's momentum, in [0, 1).")] = [0.0],
-    init: Annotated[list[InitChoice], typer.Option(help="How the kernels are drawn.")] = [InitChoice.he],
-    seed: Annotated[list[int], typer.Option(help="Of the kernels and the shuffling.")] = [0],
-    dataset: DatasetOption = "synthetic",
-    data_dir: DataDirOption = None,
-    epochs: EpochsOption = None,
-    batch_size: BatchSizeOption = 128,
-    train_examples: TrainExamplesOption = None,
-    out: OutOption = None,
-    resume: ResumeOption = False,
+    values: Values, data_dir: DataDirOption = None, out: OutOption = None, resume: ResumeOption = False
 ) -> None:
     """Train every combination of the values given, and draw sweep.png: which recipes train.
 
@@ -155,18 +138,12 @@ def sweep(
     from bnjax.train.sweep import folder, grid
     from bnjax.train.sweep import sweep as run_sweep
 
-    configs = grid(
-        _config(context, "norm", "learning_rate", "momentum", "init", "seed"),
-        cast("list[Norm]", [n.value for n in norm]),
-        learning_rate,
-        momentum,
-        cast("list[Init]", [i.value for i in init]),
-        seed,
-    )
+    varied = [values.pop(name) for name in VARIED]
+    configs = grid(Config.of(**values), *varied)
+    dataset = configs[0].dataset
     out = _out(out, "sweep", dataset, resume=resume)
-    results = run_sweep(
-        configs, datasets.load(dataset, data_dir), out, step.compiler_options(), resume=resume
-    )
+    data = datasets.load(dataset, data_dir)
+    results = run_sweep(configs, data, out, step.compiler_options(), resume=resume)
     for number, (config, result) in enumerate(zip(configs, results, strict=True), 1):
         print(f"{number}/{len(configs)} {folder(config)}: {_ended(result)}", flush=True)
     print(f"map: {out / 'sweep.png'}")
@@ -261,20 +238,9 @@ def bench(
         print(f"written: {report.run(name, repeats, out, memory_kept=kept)}")
 
 
-def _config(context: typer.Context, *without: str) -> "Config":
-    """The options of a training command as a `Config`: they have the same names, but for those `without`."""
-    from bnjax.train.run import DEFAULT_EPOCHS, Config
-
-    names = {field.name for field in dataclasses.fields(Config)} - set(without)
-    options = {name: value for name, value in context.params.items() if name in names}
-    if options["epochs"] is None:
-        options["epochs"] = DEFAULT_EPOCHS[options["dataset"]]
-    return Config(**options)
-
-
 def _out(out: Path | None, command: str, dataset: str, *, resume: bool) -> Path:
     """The folder to write, checked before the data are read."""
-    from bnjax.train.run import check_out
+    from bnjax.train.directory import check_out
 
     if resume:
         if out is None:
@@ -299,6 +265,8 @@ def main() -> None:
         sys.exit(code)
     except TyperException as error:
         message = error.format_message()
+    except ArgumentError as error:
+        message = f"--{error.name.replace('_', '-')} {error.complaint}"
     except UserError as error:
         message = str(error)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can fix this", and any exception in one line."""
+"""The exceptions that mean "the user can fix this", and any exception in one line."""
 
 
 class UserError(Exception):
@@ -6,6 +6,22 @@ class UserError(Exception):
 
     The command line prints the message on stderr and exits with code 2, without a traceback.
     """
+
+
+class ArgumentError(UserError):
+    """One argument is not what it may be: "learning_rate must be a positive number, got nan".
+
+    The command line names the option instead: "--learning-rate must be …".
+
+    Attributes:
+      name: the argument's, a parameter of a function or a field of a config.
+      complaint: what is wrong with it, the rest of the message.
+    """
+
+    def __init__(self, name: str, complaint: str):
+        super().__init__(f"{name} {complaint}")
+        self.name = name
+        self.complaint = complaint
 
 
 def one_line(error: BaseException) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 
 from bnjax.bench import layers, memory, precision, steps, timing
+from bnjax.train.directory import environment
 from bnjax.train.plots import draw_precision
-from bnjax.train.run import environment
 
 PARTS = ("layers", "steps", "memory", "precision")
 

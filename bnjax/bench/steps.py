@@ -12,6 +12,7 @@ from flax import nnx
 
 from bnjax.bench.timing import alternate, torch_if_installed
 from bnjax.models import Norm
+from bnjax.train.config import Config
 from bnjax.train.step import compiler_options, create, standardization
 
 LEARNING_RATE = 0.01
@@ -105,7 +106,7 @@ def _repeated(step: Step) -> Callable[[], None]:
 def ours(norm: Norm, images: np.ndarray, labels: np.ndarray, options: dict[str, str]) -> Step:
     """The step of `bnjax train`."""
     pixels = standardization(images)
-    state, steps = create(norm, "he", LEARNING_RATE, 0.0, 0, pixels, options)
+    state, steps = create(Config(norm=norm, learning_rate=LEARNING_RATE), pixels, options)
     arrays = jax.device_put((images, labels, np.arange(len(images), dtype=np.int32)))
     return Step(steps.train, state, arrays)
 

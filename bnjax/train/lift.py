@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import get_args
 
 from bnjax.data import Dataset
-from bnjax.models import Norm
+from bnjax.train.config import Config, Norm
 from bnjax.train.plots import draw_lift
-from bnjax.train.run import Config, RunResult, run_all
+from bnjax.train.run import RunResult, run_all
 
 
 def lift(

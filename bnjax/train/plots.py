@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from bnjax.train.run import FROZEN_LOSS
+from bnjax.train.outcome import CHANCE_LOSS
 
 LABELS = {"batch": "batch norm", "none": "no norm"}
 DATASETS = {"cifar10": "CIFAR-10", "synthetic": "Synthetic images"}
@@ -39,7 +39,7 @@ def draw_lift(out: Path) -> None:
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         figure.suptitle(title)
         left, right = figure.subplots(1, 2)
-        left.axhline(FROZEN_LOSS, color="0.4", linestyle="--", linewidth=1, label="log 10 (chance)")
+        left.axhline(CHANCE_LOSS, color="0.4", linestyle="--", linewidth=1, label="log 10 (chance)")
         right.axhline(10, color="0.4", linestyle="--", linewidth=1, label="chance")
         for norm in ("batch", "none"):
             _draw_run(left, right, norm, read_metrics(out / norm))
@@ -67,7 +67,7 @@ def _draw_run(left: Any, right: Any, norm: str, metrics: list[dict[str, Any]]) -
     if len(finite) < len(metrics):
         epoch = metrics[-1]["epoch"]
         cross = {"color": COLORS[norm], "marker": "x", "linestyle": "", "label": f"{label}: diverged"}
-        left.plot([epoch], [FROZEN_LOSS], **cross)
+        left.plot([epoch], [CHANCE_LOSS], **cross)
         right.plot([epoch], [10], **cross)
 
 

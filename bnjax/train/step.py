@@ -14,7 +14,8 @@ import optax
 from flax import nnx
 
 from bnjax import ops
-from bnjax.models import CifarCNN, Init, Norm
+from bnjax.models import CifarCNN
+from bnjax.train.config import Config
 
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 
@@ -77,29 +78,21 @@ def compiler_options() -> dict[str, str]:
 
 
 def create(
-    norm: Norm,
-    init: Init,
-    learning_rate: float,
-    momentum: float,
-    seed: int,
-    pixels: Standardization,
-    options: dict[str, str] | None = None,
+    config: Config, pixels: Standardization, options: dict[str, str] | None = None
 ) -> tuple[TrainState, Steps]:
-    """A network initialized from `seed`, and the functions that train and evaluate it.
+    """A network initialized from the config's seed, and the functions that train and evaluate it.
 
     Args:
-      norm, init: see `CifarCNN`.
-      learning_rate, momentum: SGD's; momentum 0 keeps no buffer.
-      seed: of the initial kernels.
+      config: its network and its optimizer are made; momentum 0 keeps no buffer.
       pixels: what images are standardized by, inside the compiled functions.
       options: XLA's, to compile with, as `compiler_options` returns them.  With these a convolution's
         weight gradient is XLA's convolution, without them products.
     """
     convolve = functools.partial(ops.conv, weight_gradient="convolution" if options else "products")
-    model = CifarCNN(norm, init, convolve=convolve, rngs=nnx.Rngs(seed))
+    model = CifarCNN(config.norm, config.init, convolve=convolve, rngs=nnx.Rngs(config.seed))
     graphdef = nnx.graphdef(model)
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
-    optimizer = optax.sgd(learning_rate, momentum=momentum or None)
+    optimizer = optax.sgd(config.learning_rate, momentum=config.momentum or None)
 
     def logits(params, batch_stats, images, *, train: bool):
         model = nnx.merge(graphdef, params, batch_stats, copy=True)

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bnjax.data import Dataset
-from bnjax.models import Init, Norm
+from bnjax.train.config import Config, Init, Norm
 from bnjax.train.plots import draw_sweep
-from bnjax.train.run import Config, RunResult, run_all
+from bnjax.train.run import RunResult, run_all
 
 
 def grid(

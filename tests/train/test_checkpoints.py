@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from bnjax.train import checkpoints, step
+from bnjax.train.config import Config
 
 
 @pytest.fixture(scope="module")
 def state():
     pixels = step.Standardization(np.zeros(3, np.float32), np.ones(3, np.float32))
-    return step.create("batch", "he", 0.1, 0.9, 0, pixels)[0]
+    return step.create(Config(momentum=0.9), pixels)[0]
 
 
 def test_what_is_restored_is_what_was_saved(tmp_path, state):

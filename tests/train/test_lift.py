@@ -1,6 +1,5 @@
 """The experiment on a handful of images: its files, its summary, its figure."""
 
-import dataclasses
 import json
 import xml.etree.ElementTree as ElementTree
 
@@ -10,9 +9,9 @@ from matplotlib import image
 
 from bnjax.data import load, synthetic
 from bnjax.errors import UserError
+from bnjax.train.config import Config
 from bnjax.train.lift import lift
 from bnjax.train.plots import draw_lift
-from bnjax.train.run import Config
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def test_it_makes_both_runs_the_figure_and_the_summary(lifted):
 def test_the_summary_is_the_results(lifted):
     out, results = lifted
     summary = json.loads((out / "summary.json").read_text())
-    assert summary == {"runs": [dataclasses.asdict(result) for result in results]}
+    assert summary == {"runs": [result.row() for result in results]}
     for row, norm in zip(summary["runs"], ("batch", "none"), strict=True):
         assert list(row) == [
             "norm", "learning_rate", "momentum", "init", "seed", "epochs", "train_loss", "test_accuracy",
@@ -97,7 +96,7 @@ def test_what_is_there_is_kept(lifted, data):
 
 
 def test_data_that_do_not_fit_leave_nothing_behind(data, tmp_path):
-    with pytest.raises(UserError, match="--batch-size must be at most the 32"):
+    with pytest.raises(UserError, match="batch_size must be at most the 32"):
         lift(Config(batch_size=64), data, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

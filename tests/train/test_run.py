@@ -9,9 +9,10 @@ import pytest
 
 from bnjax.data import synthetic
 from bnjax.errors import UserError
-from bnjax.train import checkpoints, step
+from bnjax.train import checkpoints, directory, outcome, step
 from bnjax.train import run as runs
-from bnjax.train.run import Config
+from bnjax.train.config import Config, select_examples
+from bnjax.train.directory import check_out
 
 
 @pytest.fixture(scope="module")
@@ -83,20 +84,20 @@ def test_a_run_whose_loss_is_not_finite_stops_at_once_and_says_so(tmp_path, data
     ],
 )
 def test_outcome(loss, expected):
-    assert runs.outcome(loss) == expected
+    assert outcome.outcome(loss) == expected
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "--epochs must be at least 1, got 0"),
-        ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
-        ({"learning_rate": 0.0}, "--learning-rate must be a positive number, got 0.0"),
-        ({"learning_rate": math.nan}, "--learning-rate must be a positive number, got nan"),
-        ({"momentum": 1.0}, "--momentum must be at least 0 and less than 1, got 1.0"),
-        ({"momentum": math.nan}, "--momentum must be at least 0 and less than 1, got nan"),
-        ({"seed": -1}, "--seed must be from 0 to 4294967295, got -1"),
-        ({"train_examples": 0}, "--train-examples must be at least 1, got 0"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be a positive number, got 0.0"),
+        ({"learning_rate": math.nan}, "learning_rate must be a positive number, got nan"),
+        ({"momentum": 1.0}, "momentum must be at least 0 and less than 1, got 1.0"),
+        ({"momentum": math.nan}, "momentum must be at least 0 and less than 1, got nan"),
+        ({"seed": -1}, "seed must be from 0 to 4294967295, got -1"),
+        ({"train_examples": 0}, "train_examples must be at least 1, got 0"),
     ],
 )
 def test_options_out_of_range(options, message):
@@ -106,11 +107,11 @@ def test_options_out_of_range(options, message):
 
 def test_options_that_do_not_fit_the_data(tmp_path, data):
     for options, message in [
-        ({"train_examples": 33}, "--train-examples must be at most 32, got 33"),
-        ({"batch_size": 33}, "--batch-size must be at most the 32 training images, got 33"),
+        ({"train_examples": 33}, "train_examples must be at most 32, got 33"),
+        ({"batch_size": 33}, "batch_size must be at most the 32 training images, got 33"),
         (
             {"batch_size": 16, "train_examples": 9},
-            "--batch-size must be at most the 9 training images, got 16",
+            "batch_size must be at most the 9 training images, got 16",
         ),
     ]:
         with pytest.raises(UserError, match=re.escape(message)):
@@ -119,7 +120,7 @@ def test_options_that_do_not_fit_the_data(tmp_path, data):
 
 
 def test_train_examples_are_the_first(data):
-    chosen = runs.select_examples(data, small(train_examples=20))
+    chosen = select_examples(data, small(train_examples=20))
     assert len(chosen.train_images) == len(chosen.train_labels) == 20
     assert (chosen.train_labels == data.train_labels[:20]).all()
     assert len(chosen.test_images) == 20
@@ -140,10 +141,10 @@ def test_out_that_holds_a_run_is_refused_and_kept(tmp_path, data):
 def test_out_that_holds_other_files_is_refused_and_kept(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="already holds files"):
-        runs.check_out(tmp_path)
+        check_out(tmp_path)
     (tmp_path / "config.json").write_text("[1]")
     with pytest.raises(UserError, match="already holds files"):
-        runs.check_out(tmp_path)
+        check_out(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
@@ -151,9 +152,9 @@ def test_out_that_is_a_file_or_below_one(tmp_path):
     path = tmp_path / "file"
     path.write_text("")
     with pytest.raises(UserError, match="is a file: name a folder"):
-        runs.check_out(path)
+        check_out(path)
     with pytest.raises(UserError, match="cannot be made"):
-        runs.check_out(path / "run")
+        check_out(path / "run")
 
 
 def test_an_empty_folder_will_do(tmp_path, data):
@@ -166,7 +167,7 @@ def test_read_only_out(tmp_path, data, monkeypatch):
     if os.access(tmp_path, os.W_OK):  # root writes everywhere: let the system say what it says to others
         monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match="is read-only"):
-        runs.check_out(tmp_path)
+        check_out(tmp_path)
     with pytest.raises(UserError, match=r"cannot be made, .* is not a writable folder"):
         runs.run(small(), data, tmp_path / "run")
     tmp_path.chmod(0o700)
@@ -178,7 +179,7 @@ def test_out_that_cannot_be_written_after_all(tmp_path, data, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs.Path, "mkdir", full)
+    monkeypatch.setattr(directory.Path, "mkdir", full)
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
         runs.run(small(), data, tmp_path / "run")
 
@@ -248,7 +249,7 @@ def test_a_run_of_another_config_is_not_resumed(tmp_path, data):
     out = tmp_path / "run"
     runs.run(small(epochs=1), data, out)
     before = contents(out)
-    with pytest.raises(UserError, match=r"--resume: .*run was run with learning_rate=0.01, not 0.02"):
+    with pytest.raises(UserError, match=r"cannot resume: .*run was run with learning_rate=0.01, not 0.02"):
         runs.run(small(epochs=1, learning_rate=0.02), data, out, resume=True)
     assert contents(out) == before
 
@@ -258,10 +259,19 @@ def test_resume_begins_a_run_where_there_is_none(tmp_path, data):
     assert len(rows(tmp_path / "run")) == 1
 
 
-@pytest.mark.parametrize("file", ["metrics.jsonl", "log.txt"])
-def test_a_run_that_lost_lines_is_not_resumed(tmp_path, data, file):
+@pytest.mark.parametrize("damage", ["", "Epoch 1/1: loss=9", None])
+def test_the_log_is_written_again_from_the_metrics(tmp_path, data, damage):
+    log = tmp_path / "run" / "log.txt"
     runs.run(small(epochs=1), data, tmp_path / "run")
-    (tmp_path / "run" / file).write_text("")
+    before = log.read_text()
+    log.unlink() if damage is None else log.write_text(damage)
+    runs.run(small(epochs=1), data, tmp_path / "run", resume=True)
+    assert log.read_text() == before
+
+
+def test_a_run_that_lost_lines_is_not_resumed(tmp_path, data):
+    runs.run(small(epochs=1), data, tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").write_text("")
     with pytest.raises(UserError, match="lacks lines of the epochs before its checkpoint 1"):
         runs.run(small(epochs=1), data, tmp_path / "run", resume=True)
 

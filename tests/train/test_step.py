@@ -7,6 +7,7 @@ import pytest
 
 from bnjax.data import synthetic
 from bnjax.train import step
+from bnjax.train.config import Config
 
 BATCH = 8
 
@@ -16,9 +17,9 @@ def data():
     return synthetic.generate(train=40, test=30)
 
 
-def create(data, **options):
-    recipe = {"norm": "batch", "init": "glorot", "learning_rate": 0.05, "momentum": 0.0, "seed": 0} | options
-    return step.create(**recipe, pixels=step.standardization(data.train_images))
+def create(data, options=None, **recipe):
+    recipe = {"norm": "batch", "init": "glorot", "learning_rate": 0.05, "momentum": 0.0, "seed": 0} | recipe
+    return step.create(Config(**recipe), step.standardization(data.train_images), options)
 
 
 def epoch(data, scan=False, epochs=1, **options):

@@ -9,8 +9,8 @@ from matplotlib import image
 from bnjax.data import synthetic
 from bnjax.errors import UserError
 from bnjax.train import sweep as sweep_module
+from bnjax.train.config import Config
 from bnjax.train.plots import draw_sweep
-from bnjax.train.run import Config
 from bnjax.train.sweep import folder, grid, sweep
 
 CONFIG = Config(epochs=1, batch_size=16)

@@ -1,7 +1,6 @@
 """What the NNX and the Linen layer share: which rule applies, and how running statistics move."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from bnjax.theorems import (
     batch_norm_with_statistics,
     sync_batch_norm,
 )
+from bnjax.theorems.sync import Groups
 
 
 def feature_axes(axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
@@ -34,7 +34,7 @@ def train(
     epsilon: float,
     mask: jax.Array | None,
     axis_name: str | None,
-    axis_index_groups: Any,
+    axis_index_groups: Groups | None,
     relu: bool = False,
 ) -> BatchNormOutput:
     """Batch norm by the batch's own statistics, which are returned too (the three-term VJP).

@@ -2,6 +2,7 @@ r"""Batch normalization and ReLU as one rule, which keeps one activation-sized a
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from bnjax.theorems.arguments import Axes
 from bnjax.theorems.batch_norm import (
@@ -14,10 +15,10 @@ from bnjax.theorems.batch_norm import (
 
 
 def batch_norm_relu(
-    x: jax.typing.ArrayLike,
-    gamma: jax.typing.ArrayLike,
-    beta: jax.typing.ArrayLike,
-    eps: jax.typing.ArrayLike = 1e-5,
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    eps: ArrayLike = 1e-5,
     *,
     axis: Axes = 0,
 ) -> jax.Array:
@@ -41,10 +42,10 @@ def batch_norm_relu(
 
 
 def batch_norm_relu_primal(
-    x: jax.typing.ArrayLike,
-    gamma: jax.typing.ArrayLike,
-    beta: jax.typing.ArrayLike,
-    eps: jax.typing.ArrayLike = 1e-5,
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    eps: ArrayLike = 1e-5,
     *,
     axis: Axes = 0,
 ) -> jax.Array:
@@ -53,10 +54,10 @@ def batch_norm_relu_primal(
 
 
 def batch_norm_relu_with_statistics(
-    x: jax.typing.ArrayLike,
-    gamma: jax.typing.ArrayLike,
-    beta: jax.typing.ArrayLike,
-    eps: jax.typing.ArrayLike = 1e-5,
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    eps: ArrayLike = 1e-5,
     *,
     axis: Axes = 0,
 ) -> BatchNormOutput:

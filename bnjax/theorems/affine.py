@@ -2,6 +2,7 @@ r"""Theorems 28 and 33: the affine step y = γ·v + β."""
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from bnjax.theorems.arguments import (
     Axes,
@@ -14,9 +15,9 @@ from bnjax.theorems.statistics import statistics_dtype
 
 
 def affine(
-    v: jax.typing.ArrayLike,
-    gamma: jax.typing.ArrayLike,
-    beta: jax.typing.ArrayLike,
+    v: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
     *,
     axis: Axes = 0,
 ) -> jax.Array:
@@ -47,9 +48,9 @@ def affine(
 
 
 def affine_primal(
-    v: jax.typing.ArrayLike,
-    gamma: jax.typing.ArrayLike,
-    beta: jax.typing.ArrayLike,
+    v: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
     *,
     axis: Axes = 0,
 ) -> jax.Array:
@@ -58,9 +59,9 @@ def affine_primal(
 
 
 def affine_jacobian(
-    v: jax.typing.ArrayLike,
-    gamma: jax.typing.ArrayLike,
-    beta: jax.typing.ArrayLike,
+    v: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
     *,
     axis: Axes = 0,
 ) -> jax.Array:
@@ -71,7 +72,7 @@ def affine_jacobian(
 
 
 def _arguments(
-    v: jax.typing.ArrayLike, gamma: jax.typing.ArrayLike, beta: jax.typing.ArrayLike, axis: Axes
+    v: ArrayLike, gamma: ArrayLike, beta: ArrayLike, axis: Axes
 ) -> tuple[jax.Array, jax.Array, jax.Array, tuple[int, ...]]:
     v, axes = reduction(v, axis)
     return v, parameter("gamma", gamma, v, axes), parameter("beta", beta, v, axes), axes

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from bnjax.theorems.statistics import statistics_dtype
 
 Axes = int | Sequence[int]
 
 
-def float_array(name: str, value: jax.typing.ArrayLike) -> jax.Array:
+def float_array(name: str, value: ArrayLike) -> jax.Array:
     """`value` as a JAX array of a real floating dtype; anything else is a TypeError naming `name`."""
     array = jnp.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
@@ -27,9 +28,7 @@ def float_array(name: str, value: jax.typing.ArrayLike) -> jax.Array:
     return array
 
 
-def reduction(
-    x: jax.typing.ArrayLike, axis: Axes, *, allow_empty: bool = False
-) -> tuple[jax.Array, tuple[int, ...]]:
+def reduction(x: ArrayLike, axis: Axes, *, allow_empty: bool = False) -> tuple[jax.Array, tuple[int, ...]]:
     """x as a floating array, and `axis` as the sorted tuple of non-negative axes to reduce over."""
     x = float_array("x", x)
     axes = canonical_axes(axis, x.ndim)
@@ -43,7 +42,7 @@ def reduction(
 
 
 def reduction_and_eps(
-    x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike, axis: Axes
+    x: ArrayLike, eps: ArrayLike, axis: Axes
 ) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
     """What the rules of istd and x̂ take: x, ε in the statistics' shape, and the axes."""
     x, axes = reduction(x, axis)
@@ -71,7 +70,7 @@ def canonical_axes(axis: Axes, ndim: int) -> tuple[int, ...]:
 
 def parameter(
     name: str,
-    value: jax.typing.ArrayLike,
+    value: ArrayLike,
     x: jax.Array,
     axes: tuple[int, ...],
     *,
@@ -109,7 +108,7 @@ def same_varying_axes(value: jax.Array, x: jax.Array) -> jax.Array:
     return jax.lax.pcast(value, tuple(missing), to="varying") if missing else value
 
 
-def check_positive(name: str, value: jax.typing.ArrayLike) -> None:
+def check_positive(name: str, value: ArrayLike) -> None:
     """ValueError unless every element of `value` is > 0 and finite; a traced value is not looked at."""
     if isinstance(value, jax.core.Tracer):
         return

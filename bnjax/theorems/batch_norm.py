@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from bnjax.theorems.arguments import (
     Axes,
@@ -18,10 +19,10 @@ from bnjax.theorems.statistics import batch_statistics, statistics_dtype
 
 
 def batch_norm(
-    x: jax.typing.ArrayLike,
-    gamma: jax.typing.ArrayLike,
-    beta: jax.typing.ArrayLike,
-    eps: jax.typing.ArrayLike = 1e-5,
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    eps: ArrayLike = 1e-5,
     *,
     axis: Axes = 0,
 ) -> jax.Array:
@@ -56,10 +57,10 @@ def batch_norm(
 
 
 def batch_norm_primal(
-    x: jax.typing.ArrayLike,
-    gamma: jax.typing.ArrayLike,
-    beta: jax.typing.ArrayLike,
-    eps: jax.typing.ArrayLike = 1e-5,
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    eps: ArrayLike = 1e-5,
     *,
     axis: Axes = 0,
 ) -> jax.Array:
@@ -68,10 +69,10 @@ def batch_norm_primal(
 
 
 def batch_norm_jacobian(
-    x: jax.typing.ArrayLike,
-    gamma: jax.typing.ArrayLike,
-    beta: jax.typing.ArrayLike,
-    eps: jax.typing.ArrayLike = 1e-5,
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    eps: ArrayLike = 1e-5,
     *,
     axis: Axes = 0,
 ) -> jax.Array:
@@ -90,10 +91,10 @@ class BatchNormOutput(NamedTuple):
 
 
 def batch_norm_with_statistics(
-    x: jax.typing.ArrayLike,
-    gamma: jax.typing.ArrayLike,
-    beta: jax.typing.ArrayLike,
-    eps: jax.typing.ArrayLike = 1e-5,
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    eps: ArrayLike = 1e-5,
     *,
     axis: Axes = 0,
 ) -> BatchNormOutput:

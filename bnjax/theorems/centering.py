@@ -3,12 +3,13 @@ r"""Theorem 29: the centering step y = x − μ."""
 import math
 
 import jax
+from jax.typing import ArrayLike
 
 from bnjax.theorems.arguments import Axes, kronecker, reduction
 from bnjax.theorems.statistics import batch_mean
 
 
-def center(x: jax.typing.ArrayLike, *, axis: Axes = 0) -> jax.Array:
+def center(x: ArrayLike, *, axis: Axes = 0) -> jax.Array:
     r"""Subtract each channel's batch mean: y = x − μ, μ = Σ x_i / n.
 
     **Theorem 29 (centering Jacobian).** ∂(x_j − μ)/∂x_i = δ_ij − 1/n, for n ≥ 1.  The matrix is
@@ -34,12 +35,12 @@ def center(x: jax.typing.ArrayLike, *, axis: Axes = 0) -> jax.Array:
     return _center(*reduction(x, axis))
 
 
-def center_primal(x: jax.typing.ArrayLike, *, axis: Axes = 0) -> jax.Array:
+def center_primal(x: ArrayLike, *, axis: Axes = 0) -> jax.Array:
     """The forward of `center` without the hand VJP: what autodiff differentiates."""
     return _forward(*reduction(x, axis))
 
 
-def center_jacobian(x: jax.typing.ArrayLike, *, axis: Axes = 0) -> jax.Array:
+def center_jacobian(x: ArrayLike, *, axis: Axes = 0) -> jax.Array:
     """∂y_j/∂x_i = δ_ij − 1/n as a dense array of shape x.shape + x.shape, zero between channels."""
     x, axes = reduction(x, axis)
     delta, same_channel = kronecker(x, axes)

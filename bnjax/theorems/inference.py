@@ -2,18 +2,19 @@ r"""Evaluation mode, a different theorem: with fixed statistics the VJP has one 
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from bnjax.theorems.arguments import Axes, check_positive, parameter, reduction
 from bnjax.theorems.statistics import statistics_dtype
 
 
 def batch_norm_inference(
-    x: jax.typing.ArrayLike,
-    gamma: jax.typing.ArrayLike,
-    beta: jax.typing.ArrayLike,
-    mean: jax.typing.ArrayLike,
-    var: jax.typing.ArrayLike,
-    eps: jax.typing.ArrayLike = 1e-5,
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    mean: ArrayLike,
+    var: ArrayLike,
+    eps: ArrayLike = 1e-5,
     *,
     axis: Axes = 0,
 ) -> jax.Array:
@@ -43,12 +44,12 @@ def batch_norm_inference(
 
 
 def batch_norm_inference_primal(
-    x: jax.typing.ArrayLike,
-    gamma: jax.typing.ArrayLike,
-    beta: jax.typing.ArrayLike,
-    mean: jax.typing.ArrayLike,
-    var: jax.typing.ArrayLike,
-    eps: jax.typing.ArrayLike = 1e-5,
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    mean: ArrayLike,
+    var: ArrayLike,
+    eps: ArrayLike = 1e-5,
     *,
     axis: Axes = 0,
 ) -> jax.Array:

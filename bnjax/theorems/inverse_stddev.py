@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from bnjax.theorems.arguments import (
     Axes,
@@ -14,7 +15,7 @@ from bnjax.theorems.arguments import (
 from bnjax.theorems.statistics import batch_statistics
 
 
-def inverse_stddev(x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike = 1e-5, *, axis: Axes = 0) -> jax.Array:
+def inverse_stddev(x: ArrayLike, eps: ArrayLike = 1e-5, *, axis: Axes = 0) -> jax.Array:
     r"""Each channel's inverse standard deviation: istd = (σ² + ε)^(−1/2), σ² = Σ (x_i − μ)² / n.
 
     **Theorem 30 (inverse-stddev Jacobian).** For ε > 0, ∂istd/∂x_i = −istd³·(x_i − μ)/n, so for a
@@ -47,17 +48,13 @@ def inverse_stddev(x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike = 1e-5, *,
     return jnp.squeeze(_inverse_stddev(x, eps, axes), axes)
 
 
-def inverse_stddev_primal(
-    x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike = 1e-5, *, axis: Axes = 0
-) -> jax.Array:
+def inverse_stddev_primal(x: ArrayLike, eps: ArrayLike = 1e-5, *, axis: Axes = 0) -> jax.Array:
     """The forward of `inverse_stddev` without the hand VJP: what autodiff differentiates."""
     x, eps, axes = reduction_and_eps(x, eps, axis)
     return jnp.squeeze(_forward(x, eps, axes), axes)
 
 
-def inverse_stddev_jacobian(
-    x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike = 1e-5, *, axis: Axes = 0
-) -> jax.Array:
+def inverse_stddev_jacobian(x: ArrayLike, eps: ArrayLike = 1e-5, *, axis: Axes = 0) -> jax.Array:
     """∂istd_c/∂x_i = −istd_c³·(x_i − μ_c)/n, zero for x_i of another channel; shape istd.shape + x.shape."""
     x, eps, axes = reduction_and_eps(x, eps, axis)
     mean, var = batch_statistics(x, axes)
@@ -68,7 +65,7 @@ def inverse_stddev_jacobian(
     return jnp.squeeze(-(istd**3) * (x - mean) / n * same_channel, axes)
 
 
-def gradient_norm_bound(n: int, eps: jax.typing.ArrayLike) -> jax.Array:
+def gradient_norm_bound(n: int, eps: ArrayLike) -> jax.Array:
     r"""The least B with ‖∇istd‖₂ ≤ B for every batch of n: B = 2/(3√3·ε·√n).
 
     Attained, for n ≥ 2, exactly where σ² = ε/2.  It follows from ‖∇istd‖² = istd⁶·σ²/n and
@@ -79,7 +76,7 @@ def gradient_norm_bound(n: int, eps: jax.typing.ArrayLike) -> jax.Array:
     return 2 / (3 * math.sqrt(3) * math.sqrt(n) * jnp.asarray(eps))
 
 
-def partial_derivative_bound(n: int, eps: jax.typing.ArrayLike) -> jax.Array:
+def partial_derivative_bound(n: int, eps: ArrayLike) -> jax.Array:
     r"""The least B with |∂istd/∂x_i| ≤ B for every batch of n: B = √(n−1)/n · 2/(3√3·ε).
 
     Attained where σ² = ε/2 and x_i is the only outlier, by Samuelson's inequality

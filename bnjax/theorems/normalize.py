@@ -3,6 +3,7 @@ r"""Theorem 32: the normalizing step x̂ = (x − μ)·istd, and its three-term 
 import math
 
 import jax
+from jax.typing import ArrayLike
 
 from bnjax.theorems.arguments import (
     Axes,
@@ -14,7 +15,7 @@ from bnjax.theorems.arguments import (
 from bnjax.theorems.statistics import batch_mean, batch_statistics, statistics_dtype
 
 
-def normalize(x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike = 1e-5, *, axis: Axes = 0) -> jax.Array:
+def normalize(x: ArrayLike, eps: ArrayLike = 1e-5, *, axis: Axes = 0) -> jax.Array:
     r"""Bring each channel to mean 0 and variance σ²/(σ²+ε): x̂ = (x − μ)·istd, istd = (σ² + ε)^(−1/2).
 
     **Theorem 32 (three-term VJP).** For ε > 0 and a cotangent dy::
@@ -44,16 +45,12 @@ def normalize(x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike = 1e-5, *, axis
     return _normalize(*reduction_and_eps(x, eps, axis))
 
 
-def normalize_primal(
-    x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike = 1e-5, *, axis: Axes = 0
-) -> jax.Array:
+def normalize_primal(x: ArrayLike, eps: ArrayLike = 1e-5, *, axis: Axes = 0) -> jax.Array:
     """The forward of `normalize` without the hand VJP: what autodiff differentiates."""
     return _forward(*reduction_and_eps(x, eps, axis))
 
 
-def normalize_jacobian(
-    x: jax.typing.ArrayLike, eps: jax.typing.ArrayLike = 1e-5, *, axis: Axes = 0
-) -> jax.Array:
+def normalize_jacobian(x: ArrayLike, eps: ArrayLike = 1e-5, *, axis: Axes = 0) -> jax.Array:
     """∂x̂_j/∂x_i = istd·(δ_ij − 1/n − x̂_j·x̂_i/n), zero between channels; shape x.shape + x.shape."""
     x, eps, axes = reduction_and_eps(x, eps, axis)
     mean, var = batch_statistics(x, axes)

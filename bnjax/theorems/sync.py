@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from bnjax.theorems.arguments import Axes, check_positive, parameter, reduction, same_varying_axes
 from bnjax.theorems.batch_norm import BatchNormOutput
@@ -19,13 +20,13 @@ Groups = Sequence[Sequence[int]]
 
 
 def sync_batch_norm(
-    x: jax.typing.ArrayLike,
-    gamma: jax.typing.ArrayLike,
-    beta: jax.typing.ArrayLike,
-    eps: jax.typing.ArrayLike = 1e-5,
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    eps: ArrayLike = 1e-5,
     *,
     axis: Axes = 0,
-    where: jax.typing.ArrayLike | None = None,
+    where: ArrayLike | None = None,
     axis_name: str | Sequence[str] | None = None,
     axis_index_groups: Groups | None = None,
 ) -> BatchNormOutput:
@@ -72,7 +73,7 @@ def sync_batch_norm(
     return BatchNormOutput(y, *(jnp.squeeze(s, axes) for s in statistics))
 
 
-def _mask(where: jax.typing.ArrayLike, x: jax.Array) -> jax.Array:
+def _mask(where: ArrayLike, x: jax.Array) -> jax.Array:
     mask = jnp.asarray(where)
     if mask.dtype != jnp.bool_:
         raise TypeError(f"where must be boolean, got dtype {mask.dtype}")

@@ -207,12 +207,17 @@ def widened(
 
 
 def _moved(problem: Problem, arrays: Sequence[Any], sign: int, xp: Any) -> list[Any]:
-    """The floats a hair to one side, all of them at once."""
+    """The floats a hair to one side, all of them at once.
+
+    The later in an array, the further: of equal numbers the last is then the largest, on the other side the
+    first, which are the two that a rule may take to be it.
+    """
     if sign == 0:
         return list(arrays)
 
     def moved(i: int) -> Any:
-        hair = probes.generator(i).uniform(0.5, 1, np.shape(arrays[i])) * sign * 2.0**-40
+        hair = np.sort(probes.generator(i).uniform(0.5, 1, np.size(arrays[i]))) * sign * 2.0**-40
+        hair = hair.reshape(np.shape(arrays[i]))
         size = abs(xp.where(xp.isfinite(arrays[i]), arrays[i], 0))
         return arrays[i] + hair * xp.maximum(size, 2.0**-12 * xp.max(size, initial=2.0**-88))
 

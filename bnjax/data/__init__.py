@@ -1,23 +1,13 @@
 """Data sets as NumPy arrays, by name: the embedded ``synthetic`` one and ``cifar10``."""
 
 import os
-from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from bnjax.data.dataset import Dataset
 from bnjax.errors import UserError
 
+__all__ = ["NAMES", "Dataset", "load"]
+
 NAMES = ("synthetic", "cifar10")
-
-
-class Dataset(NamedTuple):
-    """Images in NHWC order with their labels; ``N`` may differ between the two splits."""
-
-    train_images: NDArray[np.uint8]  # (N, 32, 32, 3)
-    train_labels: NDArray[np.int32]  # (N,)
-    test_images: NDArray[np.uint8]
-    test_labels: NDArray[np.int32]
 
 
 def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:

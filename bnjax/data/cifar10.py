@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnjax.data import Dataset
+from bnjax.data.dataset import Dataset
 from bnjax.errors import UserError
 
 VERSION = "3.0.2"

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 
-from bnjax.data import Dataset
+from bnjax.data.dataset import Dataset
 
 Floats = NDArray[np.float32]
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from bnjax.prove.algebra import Outside, Poly
 from bnjax.prove.field import Field
+from bnjax.prove.monomials import Entry, entries_of
 from bnjax.prove.space import Space
 
 # each is repeated over the symbols: equal sizes, and unequal ones
@@ -85,13 +86,13 @@ def _fresh(symbols: Sequence[str]) -> str:
 
 def _solution(poly: Poly, symbol: str) -> str | None:
     """The word for `symbol` where poly = c·(symbol − word): a number, or a product of other symbols."""
-    own = [(m, c) for m, c in poly.terms.items() if any(f[1] == symbol for f, _ in m)]
+    own = [(m, c) for m, c in poly.terms.items() if Entry(symbol) in dict(m)]
     rest = [(m, c) for m, c in poly.terms.items() if (m, c) not in own]
     if len(own) != 1 or len(rest) != 1 or sum(power for _, power in own[0][0]) != 1:
         return None
     ((monomial, coefficient),) = rest
     factor = -coefficient / own[0][1]
-    names = [str(f[1]) for f, power in monomial for _ in range(power)]
+    names = [entry.name for entry, power in entries_of(monomial) for _ in range(power)]
     if factor < 1 or factor.denominator != 1 or len(set(names)) != len(names):
         return None
     return "*".join([str(factor)] * (factor != 1 or not names) + names)

@@ -108,6 +108,12 @@ def at_the_first(args, dy):
     return (dy[:, None] * jax.nn.one_hot(jnp.argmax(x, 1), x.shape[1], dtype=dy.dtype),)
 
 
+def at_the_last(args, dy):
+    (x,) = args
+    last = x.shape[1] - 1 - jnp.argmax(x[:, ::-1], 1)
+    return (jax.nn.one_hot(last, x.shape[1], dtype=x.dtype) * dy[:, None],)
+
+
 RIGHT = {
     "s(1 − s)": (sigmoid, lambda a, dy: (dy * sigmoid(a[0]) * (1 - sigmoid(a[0])),), BATCH),
     "e⁻ˣ/(1 + e⁻ˣ)²": (sigmoid, lambda a, dy: (dy * jnp.exp(-a[0]) / (1 + jnp.exp(-a[0])) ** 2,), BATCH),
@@ -117,6 +123,7 @@ RIGHT = {
     "x^1.5": (lambda x: x**1.5, lambda a, dy: (1.5 * dy * a[0] ** 1.5 / a[0],), abs(X) + np.float32(0.1)),
     "Huber": (huber, clipped, X, Y),
     "the first of the largest": (largest, at_the_first, BATCH),
+    "the last of the largest": (largest, at_the_last, BATCH),
 }
 
 

@@ -284,12 +284,7 @@ def judge(seed):
     return proof.status, truth
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_no_verdict_is_wrong(seed):
-    judge(seed)
-
-
-def test_the_fuzzer_makes_both_kinds_of_pairs():
+def test_no_verdict_is_wrong_on_forty_pairs():
     """It would be blind if all pairs were equal, or all were refused."""
     results = [judge(seed) for seed in range(40)]
     assert sum(status == "proved" for status, _ in results) >= 10
@@ -298,6 +293,6 @@ def test_the_fuzzer_makes_both_kinds_of_pairs():
 
 @pytest.mark.slow
 def test_no_verdict_is_wrong_on_two_thousand_pairs():
-    statuses = [judge(seed)[0] for seed in range(20, 2020)]
+    statuses = [judge(seed)[0] for seed in range(40, 2040)]
     assert statuses.count("proved") > 500
     assert statuses.count("refuted") > 500

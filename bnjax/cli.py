@@ -3,21 +3,27 @@
 import enum
 import functools
 import inspect
+import json
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
+import jax
 import typer
 from typer.exceptions import TyperException
 
-from bnjax.errors import ArgumentError, UserError
+from bnjax.errors import ArgumentError, UserError, one_line
 from bnjax.train.allocator import keep_freed_memory
-from bnjax.train.config import Config, Setting, settings
+from bnjax.train.config import Config, DatasetName, Setting, folder, grid, select_examples, settings
 
 if TYPE_CHECKING:  # --help must not wait for Flax
+    from bnjax.data import Dataset
     from bnjax.train.run import RunResult
 
 Values = dict[str, Any]  # of a `Config`, by name
@@ -31,17 +37,31 @@ app = typer.Typer(
     help="Batch normalization in JAX whose backward pass can be trusted.",
 )
 
+
+def _path(text: str) -> Path:
+    """A path as given; the empty one would be the folder that the command is run in."""
+    if not text:
+        raise typer.BadParameter("'' names nothing")
+    return Path(text)
+
+
+PATH: dict[str, Any] = {"parser": _path, "metavar": "<path>"}
 DataDirOption = Annotated[
     Path | None,
-    typer.Option(help="Where CIFAR-10 lies, as `bnjax data` makes it.", envvar="TFDS_DATA_DIR"),
+    typer.Option(help="Where CIFAR-10 lies, as `bnjax data` makes it.", show_default="TFDS_DATA_DIR", **PATH),
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option(help="Folder to make; must not hold anything.", show_default="runs/COMMAND-DATASET-TIME"),
+    typer.Option(
+        help="Folder to make; must not hold anything.", show_default="runs/COMMAND-DATASET-TIME", **PATH
+    ),
 ]
 ResumeOption = Annotated[
     bool,
-    typer.Option("--resume", help="Go on with the run in --out after its last whole epoch, if it holds one."),
+    typer.Option(
+        "--resume",
+        help="Go on with the run in --out after its last whole epoch, if it holds one, up to --epochs.",
+    ),
 ]
 
 
@@ -89,15 +109,11 @@ def train(
     On CPU it is compiled with xla_cpu_experimental_ynn_fusion_type=DOT,REDUCE, and where the C library is
     glibc the process keeps the memory it frees: both are faster there.
     """
-    keep_freed_memory()
-    from bnjax import data as datasets
+    out, data = _begin("train", out, data_dir, resume, config := Config.of(**values))
     from bnjax.train import run as runs
     from bnjax.train import step
 
-    config = Config.of(**values)
-    out = _out(out, "train", config.dataset, resume=resume)
-    options = step.compiler_options()
-    result = runs.run(config, datasets.load(config.dataset, data_dir), out, options, resume=resume)
+    result = runs.run(config, data, out, step.compiler_options(), resume=resume)
     print(f"{result.outcome}: {out}")
 
 
@@ -110,15 +126,11 @@ def lift(
 
     Compiled as in train.
     """
-    keep_freed_memory()
-    from bnjax import data as datasets
+    out, data = _begin("lift", out, data_dir, resume, config := Config.of(**values))
     from bnjax.train import step
     from bnjax.train.lift import lift as run_lift
 
-    config = Config.of(**values)
-    out = _out(out, "lift", config.dataset, resume=resume)
-    options = step.compiler_options()
-    for result in run_lift(config, datasets.load(config.dataset, data_dir), out, options, resume=resume):
+    for result in run_lift(config, data, out, step.compiler_options(), resume=resume):
         print(f"norm {result.config.norm}: {_ended(result)}")
     print(f"figure: {out / 'lift.png'}")
 
@@ -132,27 +144,45 @@ def sweep(
 
     --norm, --learning-rate, --momentum, --init and --seed can be given more than once. Compiled as in train.
     """
-    keep_freed_memory()
-    from bnjax import data as datasets
-    from bnjax.train import step
-    from bnjax.train.sweep import folder, grid
-    from bnjax.train.sweep import sweep as run_sweep
-
     varied = [values.pop(name) for name in VARIED]
     configs = grid(Config.of(**values), *varied)
-    dataset = configs[0].dataset
-    out = _out(out, "sweep", dataset, resume=resume)
-    data = datasets.load(dataset, data_dir)
+    out, data = _begin("sweep", out, data_dir, resume, *configs)
+    from bnjax.train import step
+    from bnjax.train.sweep import sweep as run_sweep
+
     results = run_sweep(configs, data, out, step.compiler_options(), resume=resume)
     for number, (config, result) in enumerate(zip(configs, results, strict=True), 1):
         print(f"{number}/{len(configs)} {folder(config)}: {_ended(result)}", flush=True)
     print(f"map: {out / 'sweep.png'}")
 
 
+@app.command(epilog="Example: bnjax evaluate runs/first")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run directory, as train makes it.", **PATH)],
+    dataset: Annotated[
+        DatasetName | None, typer.Option(help="Whose test set.", show_default="the run's")
+    ] = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Evaluate the network of a run, after its newest epoch, on a test set: JSON on stdout."""
+    keep_freed_memory()
+    from bnjax.train import step, trained
+    from bnjax.train.directory import Record
+
+    dataset = dataset or Record.read(run).config.dataset
+    data = _read(dataset, data_dir, sys.stderr)
+    options = step.compiler_options()
+    found = trained.newest(run)
+    for note in found.notes:
+        print(f"bnjax: {note}", file=sys.stderr)
+    told = {"run": str(run), "dataset": dataset, **trained.evaluate(found, data, options)}
+    print(json.dumps(told, indent=2))
+
+
 @app.command(epilog="Example: bnjax data cifar10 --data-dir ~/tensorflow_datasets")
 def data(
     name: Annotated[Literal["cifar10"], typer.Argument(help="The data set.")],
-    data_dir: Annotated[Path, typer.Option(help="Folder to make it in.", envvar="TFDS_DATA_DIR")],
+    data_dir: Annotated[Path, typer.Option(help="Folder to make it in.", envvar="TFDS_DATA_DIR", **PATH)],
 ) -> None:
     """Fetch a data set, check it and prepare it for tensorflow-datasets, without TensorFlow."""
     from bnjax.data.prepare import prepare_cifar10
@@ -163,11 +193,17 @@ def data(
 
 @app.command(epilog="Example: bnjax verify --json verdicts.json")
 def verify(
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the verdicts as JSON.")] = None,
-    html_file: Annotated[Path | None, typer.Option("--html", help="Also write them as a page.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the verdicts as JSON.", **PATH)
+    ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="Also write them as a page.", **PATH)
+    ] = None,
     coq_dir: Annotated[
         Path | None,
-        typer.Option("--coq", help="Instead, write Coq scripts into this folder, and have Coq check them."),
+        typer.Option(
+            "--coq", help="Instead, write Coq scripts into this folder, and have Coq check them.", **PATH
+        ),
     ] = None,
 ) -> None:
     """Check, prove and bound every theorem, and refuse every planted mistake.
@@ -194,6 +230,7 @@ def verify(
     for file in files:
         if file is not None and not (file.parent.is_dir() and not file.is_dir()):
             raise UserError(f"{file} cannot be written: its folder must exist, and it must not be one")
+    _need_device()
     print(verdicts.line(verdicts.HEADER), flush=True)
     found = []
     for verdict in verdicts.verdicts(THEOREMS, MUTANTS):
@@ -213,7 +250,9 @@ def bench(
         typer.Argument(help="What to measure."),
     ] = "all",
     repeats: Annotated[int, typer.Option(help="Runs of each contestant, after three to warm up.")] = 15,
-    out: Annotated[Path, typer.Option(help="Folder for the bench_PART.json files.")] = Path("results"),
+    out: Annotated[Path, typer.Option(help="Folder for the bench_PART.json files.", **PATH)] = Path(
+        "results"
+    ),
 ) -> None:
     """Measure ours beside Flax, and beside PyTorch where it is installed.
 
@@ -229,26 +268,64 @@ def bench(
         raise UserError(f"--repeats must be at least 1, got {repeats}")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file: name a folder")
+    parts = ("layers", "steps", "memory", "precision") if part == "all" else (part,)
     kept = keep_freed_memory()
-    from bnjax.bench import report
-
-    out.mkdir(parents=True, exist_ok=True)
-    for name in report.PARTS if part == "all" else (part,):
+    _need_device()
+    for name in parts:
         print(f"measuring {name}", flush=True)
+        from bnjax.bench import report  # after a first sign of life: PyTorch takes seconds
+
+        out.mkdir(parents=True, exist_ok=True)
         print(f"written: {report.run(name, repeats, out, memory_kept=kept)}")
 
 
-def _out(out: Path | None, command: str, dataset: str, *, resume: bool) -> Path:
-    """The folder to write, checked before the data are read."""
-    from bnjax.train.directory import check_out
+def _begin(
+    command: str, out: Path | None, data_dir: Path | None, resume: bool, *configs: Config
+) -> tuple[Path, "Dataset"]:
+    """Where a training command writes and what it reads, checked before anything is written or compiled."""
+    from bnjax.train.files import check_out
 
-    if resume:
-        if out is None:
-            raise UserError("--resume needs --out: the folder of the run")
-        return out
+    dataset = configs[0].dataset
+    if resume and out is None:
+        raise UserError("--resume needs --out: the folder of the run")
     out = out or Path("runs") / f"{command}-{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
-    check_out(out)
-    return out
+    if not resume:
+        check_out(out)
+    data = _read(dataset, data_dir, sys.stdout)
+    for config in configs:
+        select_examples(data, config)
+    keep_freed_memory()
+    _need_device()
+    runs = "" if len(configs) == 1 else f"{len(configs)} runs, "
+    epochs = "1 epoch" if configs[0].epochs == 1 else f"{configs[0].epochs} epochs"
+    print(f"{command}: {runs}{epochs} of {dataset}, in {out}", flush=True)
+    return out, data
+
+
+def _read(dataset: str, data_dir: Path | None, says: TextIO) -> "Dataset":
+    """A data set; `says` on what stream that it is being read, where that takes a while."""
+    from bnjax import data as datasets
+
+    if data_dir is not None and dataset != "cifar10":
+        raise UserError(
+            f"--data-dir is for cifar10, and the data set is {dataset}: give --dataset cifar10 too"
+        )
+    patience = threading.Timer(0.3, lambda: print(f"reading {dataset}", file=says, flush=True))
+    patience.daemon = True
+    patience.start()
+    try:
+        return datasets.load(dataset, data_dir)
+    finally:
+        patience.cancel()
+
+
+def _need_device() -> None:
+    """UserError where JAX has none of the kind it was told of, as by JAX_PLATFORMS=cuda without a GPU."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter where no plugin for it is installed
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise UserError(f"JAX finds no device, JAX_PLATFORMS={asked}: {one_line(error)}") from error
 
 
 def _ended(result: "RunResult") -> str:
@@ -256,13 +333,25 @@ def _ended(result: "RunResult") -> str:
     return f"{result.outcome}{accuracy}"
 
 
+def _terminated(*_: object) -> None:
+    """What SIGTERM does: unwind as an error does, so that locks and half-made files go, and say nothing."""
+    sys.exit(128 + signal.SIGTERM)
+
+
 def main() -> None:
     """Run the command line; a failure the user can mend is one line on stderr and exit code 2."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
     try:
-        code = app(standalone_mode=False)  # typer makes 130 of Ctrl-C
+        # typer makes 130 of Ctrl-C, and ends quietly where a pipe is closed
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
         if code == 130:
             print("bnjax: interrupted", file=sys.stderr)
         sys.exit(code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+        sys.exit(1)
     except TyperException as error:
         message = error.format_message()
     except ArgumentError as error:
@@ -273,5 +362,7 @@ def main() -> None:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except ModuleNotFoundError as error:
         message = f'{error.name} is not installed: pip install "bnjax[train]"'
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:  # most often memory that there is not
+        message = one_line(error)
     print(f"bnjax: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)

@@ -31,7 +31,9 @@ def test_train(bnjax_command, tmp_path):
     code, out, err = bnjax_command("train", "--norm", "none", *SMALL, "--momentum", 0.5, "--out", "run")
     assert (code, err) == (0, "")
     assert re.match(
-        r"Epoch 1/1: loss=\d+\.\d{6} lr=0\.010000\nval accuracy: \d+/20 = .*%\ntrained: run\n", out
+        r"train: 1 epoch of synthetic, in run\n"
+        r"Epoch 1/1: loss=\d+\.\d{6} lr=0\.010000\ntest accuracy: \d+/20 = .*%\nunstable: run\n",
+        out,
     )
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert config == {
@@ -163,7 +165,7 @@ def test_resume(bnjax_command, tmp_path):
     assert bnjax_command(*run, "--norm", "none")[0] == 0
     before = (tmp_path / "run" / "metrics.jsonl").read_text()
     code, out, _ = bnjax_command(*run, "--norm", "none")
-    assert (code, out) == (0, "resumed after epoch 1\ntrained: run\n")
+    assert (code, out) == (0, "train: 1 epoch of synthetic, in run\nresumed after epoch 1\nunstable: run\n")
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
     code, _, err = bnjax_command(*run, "--norm", "batch")
     assert (code, err.count("\n")) == (2, 1)
@@ -184,7 +186,7 @@ def test_sweep(bnjax_command, tmp_path):
         "--batch-size", 16, "--out", "swept",
     )  # fmt: skip
     assert code == 0
-    assert re.search(r"1/2 none-he-momentum0-lr0.01-seed0: trained, test accuracy \d+\.\d\d%\n", out)
+    assert re.search(r"1/2 none-he-momentum0-lr0.01-seed0: unstable, test accuracy \d+\.\d\d%\n", out)
     assert "2/2 none-he-momentum0-lr1e+20-seed0: diverged\n" in out
     assert out.endswith(f"map: {os.path.join('swept', 'sweep.png')}\n")
     assert len(json.loads((tmp_path / "swept" / "summary.json").read_text())["runs"]) == 2

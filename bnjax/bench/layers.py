@@ -81,7 +81,7 @@ def measure(repeats: int, shapes: tuple[tuple[int, ...], ...] = SHAPES) -> Itera
     for kind in KINDS:
         for dtype in DTYPES:
             for shape in shapes:
-                times = alternate(_contestants(kind, dtype, shape), repeats)
+                times = alternate(_contestants(kind, dtype, shape), repeats, f"{kind}, {dtype}, {shape}")
                 row = {"kind": kind, "dtype": dtype, "shape": list(shape), "passes": PASSES[kind]}
                 yield row | {"times": times}
 

@@ -1,5 +1,6 @@
 """What a layer keeps between its forward and its backward pass, and what a step needs while it runs."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
@@ -27,6 +28,7 @@ def needed(batch_size: int, norms: Sequence[Norm] = get_args(Norm)) -> Iterator[
     images, labels = steps.batch(batch_size)
     for norm in norms:
         for name, step in steps.of_jax(norm, images, labels).items():
+            print(f"compiling {name}, norm {norm}", file=sys.stderr, flush=True)
             compiled = step.function.lower(step.state, *step.arrays).compile()
             temporary = compiled.memory_analysis().temp_size_in_bytes
             yield {"kind": "step", "norm": norm, "network": name, "temporary_bytes": temporary}

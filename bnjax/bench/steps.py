@@ -68,7 +68,7 @@ def measure(
             contestants[norm, name] = _repeated(step)
         if torch is not None:
             contestants[norm, "torch"] = torchs(torch, norm, images, labels)
-    times = alternate(contestants, repeats)
+    times = alternate(contestants, repeats, f"steps, batch {batch_size}")
     for norm in norms:
         row = {"norm": norm, "batch_size": batch_size, "compiler_options": compiler_options()}
         yield row | {"times": {name: times[n, name] for n, name in times if n == norm}}

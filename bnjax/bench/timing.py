@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
@@ -15,12 +16,14 @@ WARM_UP = 3
 Name = TypeVar("Name", bound=Hashable)
 
 
-def alternate(contestants: Mapping[Name, Callable[[], Any]], repeats: int) -> dict[Name, dict[str, float]]:
+def alternate(
+    contestants: Mapping[Name, Callable[[], Any]], repeats: int, what: str = "rounds"
+) -> dict[Name, dict[str, float]]:
     """Run every contestant `repeats` times in turn, after warming up; each returns when it is done.
 
     Each round is in another order, drawn from a fixed seed, and each turn is two runs, of which the second
     counts: PyTorch's threads spin for a while after their work, in the way of whoever comes next, and
-    caches hold the last one's arrays.
+    caches hold the last one's arrays.  `what` is said on stderr: live on a terminal, once elsewhere.
 
     Returns:
       For each, its minimum and median in milliseconds.
@@ -30,7 +33,10 @@ def alternate(contestants: Mapping[Name, Callable[[], Any]], repeats: int) -> di
     rng = np.random.default_rng(0)
     console = Console(stderr=True)
     rounds = range(WARM_UP + repeats)
-    for _ in track(rounds, "rounds", console=console, transient=True, disable=not console.is_terminal):
+    told = f"{what}: {len(names)} contestants, {len(rounds)} rounds"
+    if not console.is_terminal:
+        print(told, file=sys.stderr, flush=True)
+    for _ in track(rounds, told, console=console, transient=True, disable=not console.is_terminal):
         for name in [names[i] for i in rng.permutation(len(names))]:
             contestants[name]()
             start = time.perf_counter()

@@ -2,10 +2,10 @@
 
 import os
 
-from bnjax.data.dataset import Dataset
+from bnjax.data.dataset import CLASSES, IMAGE_SHAPE, Dataset, check
 from bnjax.errors import UserError
 
-__all__ = ["NAMES", "Dataset", "load"]
+__all__ = ["CLASSES", "IMAGE_SHAPE", "NAMES", "Dataset", "check", "load"]
 
 NAMES = ("synthetic", "cifar10")
 

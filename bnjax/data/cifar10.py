@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import textwrap
@@ -20,12 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnjax.data.dataset import Dataset
+from bnjax.data.dataset import CLASSES, IMAGE_SHAPE, Dataset
 from bnjax.errors import UserError
 
 VERSION = "3.0.2"
-IMAGE_SHAPE = (32, 32, 3)
-CLASSES = 10
+SCRATCH = "cifar10-half-"
 
 _log = logging.getLogger(__name__)
 _CHUNK = 1000  # records asked for at once: a quarter faster than one by one
@@ -202,7 +202,9 @@ def _read_cache(path: Path) -> Dataset | None:
 def _write_cache(path: Path, dataset: Dataset) -> None:
     """Keep the arrays in ``path``, whole or not at all; a full disk is worth a warning, no more."""
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.stem[:16]}-") as folder:
+        for left in path.parent.glob(f"{SCRATCH}*"):  # by a process that was killed: this one has the lock
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=SCRATCH) as folder:
             partial = Path(folder) / path.name
             np.savez(partial, **dataset._asdict())
             os.replace(partial, path)

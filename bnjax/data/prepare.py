@@ -5,14 +5,17 @@ The files made here hold the same records in the same order: its features, its s
 shuffle over the official index, one ArrayRecord shard a split.
 """
 
+import contextlib
 import hashlib
 import http.client
 import importlib
 import io
 import os
+import shutil
 import sys
 import tarfile
 import tempfile
+import time
 import urllib.error
 import urllib.request
 import zlib
@@ -23,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnjax.data import cifar10
+from bnjax.data import IMAGE_SHAPE, cifar10
 from bnjax.errors import UserError
 
 # The archive of tensorflow-datasets' builder and the sha256 of its url_checksums/cifar10.txt.
@@ -39,6 +42,8 @@ MEMBERS = {
 }
 _RECORD = 1 + 3 * 32 * 32  # a label, then a red, a green and a blue plane
 _BLOCK = 1 << 20
+SCRATCH = ".cifar10-"
+LOCK = "lock"
 
 
 def prepare_cifar10(data_dir: str | os.PathLike[str], *, url: str = URL, sha256: str = SHA256) -> Path:
@@ -64,16 +69,18 @@ def prepare_cifar10(data_dir: str | os.PathLike[str], *, url: str = URL, sha256:
     root = Path(os.path.expanduser(data_dir)).absolute()
     folder = cifar10.dataset_folder(root)
     with cifar10.needs_train_extra():  # before a long download, not after it
-        for package in ("array_record", "PIL", "rich", "tensorflow_datasets"):
+        for package in ("array_record", "filelock", "PIL", "rich", "tensorflow_datasets"):
             importlib.import_module(package)
     try:
+        for parent in folder.parents:
+            _clear_scratch(parent)
         if folder.exists():
             _check_existing(root, folder)
             return folder
         # Made within the nearest folder there is, the same file system, so that moving is atomic.
         anchor = next(parent for parent in folder.parents if parent.exists())
-        with tempfile.TemporaryDirectory(dir=anchor, prefix=".cifar10-") as scratch:
-            archive, made = Path(scratch, "archive"), Path(scratch, cifar10.VERSION)
+        with _scratch(anchor) as scratch:
+            archive, made = scratch / "archive", scratch / cifar10.VERSION
             _download(url, sha256, archive)
             splits = {split: _read_members(archive, names) for split, names in MEMBERS.items()}
             made.mkdir()
@@ -83,6 +90,27 @@ def prepare_cifar10(data_dir: str | os.PathLike[str], *, url: str = URL, sha256:
     except (OSError, RuntimeError) as error:  # the latter is array_record's, for a full disk
         raise UserError(f"cannot prepare CIFAR-10 in {root}: {cifar10.one_line(error)}") from error
     return folder
+
+
+@contextlib.contextmanager
+def _scratch(anchor: Path) -> Iterator[Path]:
+    """A folder within `anchor` for what is not finished, locked as long as it is used, and removed then."""
+    from filelock import FileLock
+
+    with tempfile.TemporaryDirectory(dir=anchor, prefix=SCRATCH) as name, FileLock(Path(name, LOCK)):
+        yield Path(name)
+
+
+def _clear_scratch(anchor: Path) -> None:
+    """Remove the scratch folders that killed processes left in `anchor`: those that nobody has locked."""
+    from filelock import FileLock, Timeout
+
+    for left in anchor.glob(f"{SCRATCH}*"):
+        lock = left / LOCK
+        if not lock.exists() and time.time() - left.stat().st_mtime < 60:
+            continue  # just made, and about to be locked
+        with contextlib.suppress(Timeout, OSError), FileLock(lock, timeout=0):
+            shutil.rmtree(left)
 
 
 def _check_existing(root: Path, folder: Path) -> None:
@@ -158,7 +186,7 @@ def _write(folder: Path, splits: dict[str, NDArray[np.uint8]]) -> None:
         features=tfds.features.FeaturesDict(
             {
                 "id": tfds.features.Text(),
-                "image": tfds.features.Image(shape=cifar10.IMAGE_SHAPE),
+                "image": tfds.features.Image(shape=IMAGE_SHAPE),
                 "label": tfds.features.ClassLabel(names=LABELS),
             }
         ),

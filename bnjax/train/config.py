@@ -6,11 +6,11 @@ Needs no jax: the command's help is made from it.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
-from bnjax.data import Dataset
+from bnjax.data import Dataset, check
 from bnjax.errors import ArgumentError
 
 Norm = Literal["batch", "none"]
@@ -108,7 +108,9 @@ def select_examples(data: Dataset, config: Config) -> Dataset:
 
     Raises:
       ArgumentError: there are not so many, or too few for one batch.
+      UserError: images or labels are not what the networks take.
     """
+    check(data)
     available = len(data.train_images)
     examples = config.train_examples or available
     if examples > available:
@@ -118,3 +120,29 @@ def select_examples(data: Dataset, config: Config) -> Dataset:
             "batch_size", f"must be at most the {examples:,} training images, got {config.batch_size:,}"
         )
     return data._replace(train_images=data.train_images[:examples], train_labels=data.train_labels[:examples])
+
+
+def grid(
+    config: Config,
+    norms: Sequence[Norm],
+    learning_rates: Sequence[float],
+    momenta: Sequence[float],
+    inits: Sequence[Init],
+    seeds: Sequence[int],
+) -> list[Config]:
+    """`config` with every combination of the values given, each once, seeds last and fastest."""
+    configs = [
+        dataclasses.replace(config, norm=norm, init=init, momentum=momentum, learning_rate=rate, seed=seed)
+        for norm in norms
+        for init in inits
+        for momentum in momenta
+        for rate in learning_rates
+        for seed in seeds
+    ]
+    return list(dict.fromkeys(configs))
+
+
+def folder(config: Config) -> str:
+    """What the run of `config` is called within a sweep, as "batch-he-momentum0-lr0.1-seed0"."""
+    momentum, rate = (str(value).removesuffix(".0") for value in (config.momentum, config.learning_rate))
+    return f"{config.norm}-{config.init}-momentum{momentum}-lr{rate}-seed{config.seed}"

@@ -1,44 +1,64 @@
 """A run's directory: `config.json`, `metrics.jsonl`, `log.txt`, `checkpoints/`."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
 
-from bnjax.errors import ArgumentError, UserError
+from bnjax.errors import UserError
 from bnjax.train import checkpoints
 from bnjax.train.config import Config
-from bnjax.train.step import TrainState
+from bnjax.train.files import CONFIG, check_out, locked, make_folder, replace_text, writing
+from bnjax.train.step import Standardization, TrainState
+
+METRICS = "metrics.jsonl"
+LOG = "log.txt"
+CHECKPOINTS = "checkpoints"
 
 
-def check_out(out: Path) -> None:
-    """ArgumentError unless `out` can become a new run's directory; makes nothing.
+class Record(NamedTuple):
+    """What config.json says: the run's settings, its pixels' mean and deviation, the machine's kind."""
 
-    What exists is never written over: `out` must be absent or an empty folder.
-    """
-    if not out.exists():
-        parent = next(p for p in out.absolute().parents if p.exists())
-        if not (parent.is_dir() and os.access(parent, os.W_OK)):
-            raise ArgumentError("out", f"{out}: cannot be made, {parent} is not a writable folder")
-    elif not out.is_dir():
-        raise ArgumentError("out", f"{out} is a file: name a folder")
-    elif any(out.iterdir()):
-        raise ArgumentError("out", f"{out} already holds {_contents(out)}: name another, or remove it")
-    elif not os.access(out, os.W_OK):
-        raise ArgumentError("out", f"{out} is read-only")
+    config: Config
+    pixels: Standardization
+    environment: dict[str, Any]
+
+    @classmethod
+    def read(cls, run: Path) -> Self:
+        """That of the run directory `run`.  UserError where it is none."""
+        try:
+            record = json.loads((run / CONFIG).read_text())
+            mean, std = (np.array(record["pixels"][name], np.float32) for name in ("mean", "std"))
+            return cls(Config(**record["config"]), Standardization(mean, std), record["environment"])
+        except OSError as error:
+            raise UserError(f"{run} is not a run directory: {CONFIG}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, UserError) as error:
+            raise UserError(f"{run / CONFIG} is not a run's") from error
+
+    def write(self, run: Path) -> None:
+        """Put it in the run directory `run`."""
+        pixels = {name: array.tolist() for name, array in self.pixels._asdict().items()}
+        written = {
+            "config": dataclasses.asdict(self.config),
+            "pixels": pixels,
+            "environment": self.environment,
+        }
+        replace_text(run / CONFIG, json.dumps(written, indent=2) + "\n")
 
 
-def _contents(out: Path) -> str:
-    try:
-        config = json.loads((out / "config.json").read_text())["config"]
-        return f"a run ({', '.join(f'{key}={value}' for key, value in config.items())})"
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return "files"
+class Restored(NamedTuple):
+    """Where a run goes on: the state after an epoch, the metrics up to it, and what is to be said."""
+
+    state: TrainState
+    rows: list[dict[str, Any]]
+    notes: list[str]
 
 
 def environment(options: dict[str, str] | None = None) -> dict[str, Any]:
@@ -66,81 +86,120 @@ class RunDirectory:
         self.config = config
 
     @classmethod
-    def make(cls, path: Path, config: Config, options: dict[str, str] | None = None) -> Self:
-        """Make `path` and its config.json.  UserError where something is there, or nothing can be."""
-        check_out(path)
-        record = {"config": dataclasses.asdict(config), "environment": environment(options)}
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            with open(path / "config.json", "x") as file:
-                file.write(json.dumps(record, indent=2) + "\n")
-        except OSError as error:
-            raise ArgumentError("out", f"{path}: cannot be written ({error.strerror})") from error
-        return cls(path, config)
+    @contextlib.contextmanager
+    def open(
+        cls, path: Path, config: Config, pixels: Standardization, options: dict[str, str], *, resume: bool
+    ) -> Iterator[Self]:
+        """The directory `path`, new or to be resumed, written by no other process meanwhile.
 
-    @classmethod
-    def reopen(cls, path: Path, config: Config) -> Self:
-        """The directory of a run that was begun.  UserError where that was of another config."""
-        try:
-            recorded = dict(json.loads((path / "config.json").read_text())["config"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"cannot resume: {path / 'config.json'} is not a run's") from error
-        for name, value in dataclasses.asdict(config).items():
-            if recorded.get(name) != value:
-                raise UserError(
-                    f"cannot resume: {path} was run with {name}={recorded.get(name)}, not {value}"
-                )
-        return cls(path, config)
+        Raises:
+          UserError: what is there is not such a run, or another process writes it; or nothing can be made.
+        """
+        reopened = resume and (path / CONFIG).exists()
+        if not reopened:
+            check_out(path)
+        make_folder(path)
+        with locked(path):
+            directory = cls(path, config)
+            if reopened:
+                directory._reopen(pixels)
+            else:
+                Record(config, pixels, environment(options)).write(path)
+                with writing(path / CHECKPOINTS):
+                    (path / CHECKPOINTS).mkdir()
+            yield directory
+
+    def _reopen(self, pixels: Standardization) -> None:
+        """UserError where the run that was begun had another config or other data; more epochs are fine."""
+        record = Record.read(self.path)
+        for name, value in dataclasses.asdict(self.config).items():
+            was = getattr(record.config, name)
+            if value != was and not (name == "epochs" and value > was):
+                raise UserError(f"cannot resume: {self.path} was run with {name}={was}, not {value}")
+        if not all(map(np.array_equal, record.pixels, pixels)):
+            raise UserError(f"cannot resume: {self.path} was run on other images than these")
+        if self.config != record.config:
+            record._replace(config=self.config).write(self.path)
 
     def append(self, row: dict[str, Any]) -> list[str]:
         """Write an epoch's row to metrics.jsonl and its lines to log.txt; those lines."""
         lines = log_lines(self.config.epochs, row)
-        with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
-        with open(self.path / "log.txt", "a") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        for name, text in ((METRICS, json.dumps(row, allow_nan=False)), (LOG, "\n".join(lines))):
+            with writing(self.path / name), open(self.path / name, "a") as file:
+                file.write(text + "\n")
         return lines
 
     def checkpoint(self, epoch: int, state: TrainState) -> None:
         """Keep the state after `epoch`, of which everything else was written."""
-        checkpoints.save(self.path / "checkpoints", epoch, state)
+        checkpoints.save(self.path / CHECKPOINTS, epoch, state)
 
-    def restore(self, state: TrainState) -> tuple[TrainState, list[dict[str, Any]]]:
-        """The state after the newest checkpoint's epoch, and the metrics up to it.
+    def restore(self, begin: TrainState) -> Restored:
+        """The state after the newest epoch of which the checkpoint and all metrics are whole.
 
-        What was written of later epochs is removed.  `state` is what a run begins with: what comes back
-        where there is no checkpoint.
+        What was written of later epochs is removed, and log.txt written again.  `begin` is what a run begins
+        with: what comes back where it was broken off before its first checkpoint.
+
+        Raises:
+          UserError: there are checkpoints and none of them will do, or there were.
         """
-        epoch = checkpoints.latest(self.path / "checkpoints")
-        metrics = self.path / "metrics.jsonl"
-        lines = metrics.read_text().splitlines()[:epoch] if metrics.exists() else []
-        if len(lines) < epoch:
+        rows = read_rows(self.path)
+        kept = checkpoints.epochs(self.path / CHECKPOINTS)
+        notes: list[str] = []
+        for epoch in kept:
+            if epoch > len(rows):
+                notes.append(f"{self.path} lacks lines of the epochs before its checkpoint {epoch}")
+                continue
+            try:
+                state = checkpoints.restore(self.path / CHECKPOINTS, epoch, begin)
+            except UserError as error:
+                notes.append(str(error))
+                continue
+            self._cut(rows[:epoch])
+            return Restored(state, rows[:epoch], notes)
+        if notes:
+            raise UserError(f"cannot resume: {'; '.join(notes)}")
+        # a row is written just before its checkpoint, so one row may have none
+        if len(rows) > 1 or (rows and not (self.path / CHECKPOINTS).is_dir()):
             raise UserError(
-                f"cannot resume: {self.path} lacks lines of the epochs before its checkpoint {epoch}"
+                f"cannot resume: {self.path} has metrics of {len(rows)} epochs, and its checkpoints are gone"
             )
-        if epoch:
-            state = checkpoints.restore(self.path / "checkpoints", epoch, state)
-        rows = [json.loads(line) for line in lines]
-        if metrics.exists():
-            self._rewrite("metrics.jsonl", lines)
-            self._rewrite("log.txt", [line for row in rows for line in log_lines(self.config.epochs, row)])
-        return state, rows
+        self._cut([])
+        return Restored(begin, [], ["begun again: there was no checkpoint yet"] if rows else [])
 
-    def _rewrite(self, name: str, lines: list[str]) -> None:
-        """Replace a file by these lines, whole or not at all."""
-        new = self.path / f".{name}"
-        new.write_text("".join(f"{line}\n" for line in lines))
-        new.replace(self.path / name)
+    def _cut(self, rows: list[dict[str, Any]]) -> None:
+        """Leave these rows in metrics.jsonl, and their lines in log.txt."""
+        if rows or (self.path / METRICS).exists():
+            lines = [line for row in rows for line in log_lines(self.config.epochs, row)]
+            replace_text(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+            replace_text(self.path / LOG, "".join(line + "\n" for line in lines))
+
+
+def read_rows(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, one an epoch, up to the first that is none: a killed run may leave half."""
+    rows: list[dict[str, Any]] = []
+    try:
+        text = (run / METRICS).read_text(errors="replace")
+    except FileNotFoundError:
+        return rows
+    for line in text.split("\n")[:-1]:
+        try:
+            row = json.loads(line)
+            fine = row["epoch"] == len(rows) + 1 and bool(log_lines(0, row))
+        except (ValueError, KeyError, TypeError, IndexError, ZeroDivisionError):
+            fine = False
+        if not fine:
+            break
+        rows.append(row)
+    return rows
 
 
 def log_lines(epochs: int, row: dict[str, Any]) -> list[str]:
     """An epoch's row of metrics in the chapter's log format."""
-    start = f"Epoch {row['epoch']}/{epochs}:"
-    rate = row["learning_rate"]
-    if row["outcome"] == "diverged":
-        return [f"{start} loss=nan lr={rate:f}", "diverged: the loss is not finite"]
+    loss = "nan" if row["train_loss"] is None else f"{row['train_loss']:f}"
+    start = f"Epoch {row['epoch']}/{epochs}: loss={loss} lr={row['learning_rate']:f}"
     correct, count = row["test_correct"], row["test_count"]
-    return [
-        f"{start} loss={row['train_loss']:f} lr={rate:f}",
-        f"val accuracy: {correct}/{count} = {correct / count:.2%}",
-    ]
+    if row["train_loss"] is None:
+        return [start, "diverged: the loss is not finite"]
+    if row["outcome"] == "diverged":
+        return [start, f"diverged: {row['test_not_finite']} of {count} test images have logits not finite"]
+    return [start, f"test accuracy: {correct}/{count} = {correct / count:.2%}"]

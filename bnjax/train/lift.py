@@ -34,6 +34,6 @@ def lift(
       UserError: as `run`.
     """
     configs = {norm: dataclasses.replace(config, norm=norm) for norm in get_args(Norm)}
-    results = list(run_all(configs, data, out, options, resume=resume))
+    results = list(run_all(configs, data, out, options, resume=resume, prefix="norm "))
     draw_lift(out)
     return results

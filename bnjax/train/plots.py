@@ -9,11 +9,13 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from bnjax.train.files import replace
 from bnjax.train.outcome import CHANCE_LOSS
 
 LABELS = {"batch": "batch norm", "none": "no norm"}
 DATASETS = {"cifar10": "CIFAR-10", "synthetic": "Synthetic images"}
 INITS = {"he": "He", "glorot": "Glorot"}
+GREY = "0.85"
 COLORS = {"batch": "#0b6e99", "none": "#c4532b"}
 # the salt makes the SVG the same file each time it is drawn from the same numbers
 STYLE: Any = {"svg.hashsalt": "bnjax", "svg.fonttype": "none", "font.size": 11}
@@ -42,8 +44,12 @@ def draw_lift(out: Path) -> None:
         left.axhline(CHANCE_LOSS, color="0.4", linestyle="--", linewidth=1, label="log 10 (chance)")
         right.axhline(10, color="0.4", linestyle="--", linewidth=1, label="chance")
         for norm in ("batch", "none"):
-            _draw_run(left, right, norm, read_metrics(out / norm))
-        left.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
+            draw_run(left, right, norm, read_metrics(out / norm))
+        left.set(xlabel="epoch", ylabel="training loss")
+        if left.dataLim.ymax > 4 * CHANCE_LOSS:  # one far off would leave the rest a line at zero
+            left.set_yscale("log")
+        else:
+            left.set_ylim(0, None)
         right.set(xlabel="epoch", ylabel="test accuracy (%)", ylim=(0, 100))
         for axes in (left, right):
             axes.set_xlim(0.5, config["epochs"] + 0.5)
@@ -54,7 +60,8 @@ def draw_lift(out: Path) -> None:
         _save(figure, out / "lift")
 
 
-def _draw_run(left: Any, right: Any, norm: str, metrics: list[dict[str, Any]]) -> None:
+def draw_run(left: Any, right: Any, norm: str, metrics: list[dict[str, Any]]) -> None:
+    """Draw a run's losses on the left and its accuracies on the right, and a cross where it diverged."""
     label = LABELS[norm]
     finite = [row for row in metrics if row["outcome"] != "diverged"]
     epochs = [row["epoch"] for row in finite]
@@ -66,15 +73,16 @@ def _draw_run(left: Any, right: Any, norm: str, metrics: list[dict[str, Any]]) -
         right.plot(epochs, accuracies, label=f"{label}: {accuracies[-1]:.2f} %", **style)
     if len(finite) < len(metrics):
         epoch = metrics[-1]["epoch"]
-        cross = {"color": COLORS[norm], "marker": "x", "linestyle": "", "label": f"{label}: diverged"}
-        left.plot([epoch], [CHANCE_LOSS], **cross)
-        right.plot([epoch], [10], **cross)
+        told = {"label": f"{label}: diverged in epoch {epoch}", "clip_on": False}
+        for axes in (left, right):  # it has no loss and no accuracy: a cross on the upper edge, at its epoch
+            cross = {"color": COLORS[norm], "marker": "x", "markersize": 8, "linestyle": ""}
+            axes.plot([epoch], [1], transform=axes.get_xaxis_transform(), **cross, **told)
 
 
 def draw_sweep(out: Path) -> None:
     """Draw which recipes of a sweep train, as `sweep.png` and `sweep.svg`: a panel a norm, a cell a recipe.
 
-    A cell is coloured by test accuracy, the mean over seeds, where frozen and diverged count as chance.
+    A cell is coloured by test accuracy, the mean over seeds that have one; where all diverged it is grey.
 
     Args:
       out: a folder that `bnjax sweep` made; its `summary.json` is read.
@@ -91,11 +99,12 @@ def draw_sweep(out: Path) -> None:
         figure = Figure(figsize=(max(size[0], 6.5), size[1]), layout="constrained")
         panels = figure.subplots(1, len(norms), sharey=True, squeeze=False)[0]
         for norm, axes in zip(norms, panels, strict=True):
-            colors = [[_accuracy(cells[norm, *recipe, rate]) for rate in rates] for recipe in recipes]
+            colors = [[mean_accuracy(cells[norm, *recipe, rate]) for rate in rates] for recipe in recipes]
+            axes.set_facecolor(GREY)  # seen where there is no accuracy
             image = axes.imshow(colors, vmin=10, vmax=100, aspect="auto")
             for (y, recipe), (x, rate) in itertools.product(enumerate(recipes), enumerate(rates)):
                 told = _told(cells[norm, *recipe, rate])
-                color = "white" if colors[y][x] < 55 else "black"
+                color = "white" if colors[y][x] < 55 else "black"  # on grey, NaN, black
                 axes.text(x, y, told, ha="center", va="center", color=color, fontsize=9)
             axes.set(title=LABELS[norm], xlabel="learning rate")
             axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
@@ -104,8 +113,9 @@ def draw_sweep(out: Path) -> None:
         _save(figure, out / "sweep")
 
 
-def _accuracy(cell: list[dict[str, Any]]) -> float:
-    scores = [100 * run["test_accuracy"] if run["outcome"] == "trained" else 10.0 for run in cell]
+def mean_accuracy(cell: list[dict[str, Any]]) -> float:
+    """The mean test accuracy in %, of those that have one; NaN where none has."""
+    scores = [100 * run["test_accuracy"] for run in cell if run["test_accuracy"] is not None]
     return sum(scores) / len(scores) if scores else float("nan")
 
 
@@ -113,7 +123,7 @@ def _told(cell: list[dict[str, Any]]) -> str:
     """What a cell says: one outcome, or how many seeds had which."""
     outcomes = collections.Counter(run["outcome"] for run in cell)
     if list(outcomes) == ["trained"]:
-        return f"{_accuracy(cell):.1f}"
+        return f"{mean_accuracy(cell):.1f}"
     return "\n".join(name if len(outcomes) == 1 else f"{count} {name}" for name, count in outcomes.items())
 
 
@@ -144,5 +154,5 @@ def draw_precision(results: Path) -> None:
 
 
 def _save(figure: Figure, stem: Path) -> None:
-    figure.savefig(stem.with_suffix(".png"), dpi=160)
-    figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+    replace(stem.with_suffix(".png"), lambda path: figure.savefig(path, dpi=160))
+    replace(stem.with_suffix(".svg"), lambda path: figure.savefig(path, metadata={"Date": None}))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ import numpy as np
 from bnjax.data import Dataset
 from bnjax.train import step
 from bnjax.train.config import Config, select_examples
-from bnjax.train.directory import RunDirectory, check_out
-from bnjax.train.outcome import Outcome, outcome
+from bnjax.train.directory import RunDirectory
+from bnjax.train.files import check_out, locked, make_folder, replace_text
+from bnjax.train.outcome import Evaluation, Outcome, outcome
 from bnjax.train.progress import TrainingProgress
 
 SUMMARY = ("norm", "learning_rate", "momentum", "init", "seed", "epochs")  # of the config
@@ -44,6 +46,7 @@ def run(
     options: dict[str, str] | None = None,
     *,
     resume: bool = False,
+    label: str = "",
 ) -> RunResult:
     """Train and evaluate one network, writing the run directory `out` as it goes.
 
@@ -55,35 +58,39 @@ def run(
       data: all of it; the run takes its `train_examples`.
       out: the directory to make; absent or empty.
       options: XLA's, to compile with; see `bnjax.train.step.compiler_options`.
-      resume: if `out` holds a run of this config, go on after its last whole epoch.
+      resume: if `out` holds a run of this config, go on after its last whole epoch; it may have had fewer
+        epochs, and then goes on to these.
+      label: what the lines printed begin with, where several runs print.
 
     Returns:
       The final training loss and test accuracy, and the outcome.
 
     Raises:
-      UserError: `out` cannot be made or already holds something, or a run of another config; the data do
-        not fit the config.
+      UserError: `out` cannot be made or already holds something, or a run of another config, or another
+        process writes it; its checkpoints are damaged; the data do not fit the config; the disk is full.
     """
     data = select_examples(data, config)
-    if resume and (out / "config.json").exists():
-        directory = RunDirectory.reopen(out, config)
-    else:
-        directory = RunDirectory.make(out, config, options)
-    state, steps = step.create(config, step.standardization(data.train_images), options)
-    state, rows = directory.restore(state)
-    arrays = jax.device_put(data)
-    total = (config.epochs - len(rows)) * (len(data.train_images) // config.batch_size)
-    label = "batch norm" if config.norm == "batch" else "no norm"
-    with TrainingProgress(label, total, config.batch_size) as progress:
-        if rows:
-            progress.print(f"resumed after epoch {len(rows)}")
-        while len(rows) < config.epochs and not (rows and rows[-1]["outcome"] == "diverged"):
-            epoch = len(rows) + 1
-            state, row = _epoch(config, epoch, state, steps, arrays, progress.advance)
-            for line in directory.append(row):
-                progress.print(line)
-            directory.checkpoint(epoch, state)
-            rows.append(row)
+    pixels = step.standardization(data.train_images)
+    with RunDirectory.open(out, config, pixels, options or {}, resume=resume) as directory:
+        begin, steps = step.create(config, pixels, options)
+        state, rows, notes = directory.restore(begin)
+        total = (config.epochs - len(rows)) * (len(data.train_images) // config.batch_size)
+        arrays = jax.device_put(data)
+        bar = label or ("batch norm" if config.norm == "batch" else "no norm")
+        with TrainingProgress(bar, total, config.batch_size) as progress:
+
+            def say(line: str) -> None:
+                progress.print(f"{label}: {line}" if label else line)
+
+            for note in notes + ([f"resumed after epoch {len(rows)}"] if rows else []):
+                say(note)
+            while len(rows) < config.epochs and not (rows and rows[-1]["outcome"] == "diverged"):
+                epoch = len(rows) + 1
+                state, row = _epoch(config, epoch, state, steps, arrays, progress.advance)
+                for line in directory.append(row):
+                    say(line)
+                directory.checkpoint(epoch, state)
+                rows.append(row)
     last = rows[-1]
     return RunResult(config, last["train_loss"], last["test_accuracy"], last["outcome"])
 
@@ -95,21 +102,25 @@ def run_all(
     options: dict[str, str] | None = None,
     *,
     resume: bool = False,
+    prefix: str = "",
 ) -> Iterator[RunResult]:
     """`run` every config in the folder of its name within `out`, yielding each result.
 
-    `out/summary.json`, a row a run, is written again after each.  Arguments and errors are those of `run`.
+    `out/summary.json`, a row a run, is written again after each.  A line printed begins with `prefix` and the
+    run's name.  Arguments and errors are otherwise those of `run`.
     """
     if not resume:
         check_out(out)
     for config in configs.values():
         select_examples(data, config)
+    make_folder(out)
     rows = []
-    for name, config in configs.items():
-        result = run(config, data, out / name, options, resume=resume)
-        rows.append(result.row())
-        (out / "summary.json").write_text(json.dumps({"runs": rows}, indent=2) + "\n")
-        yield result
+    with locked(out):
+        for name, config in configs.items():
+            result = run(config, data, out / name, options, resume=resume, label=prefix + name)
+            rows.append(result.row())
+            replace_text(out / "summary.json", json.dumps({"runs": rows}, indent=2) + "\n")
+            yield result
 
 
 def _epoch(
@@ -133,19 +144,27 @@ def _epoch(
     )
     seconds = time.perf_counter() - start
     loss = float(np.mean(losses, dtype=np.float64))
-    ended = outcome(loss)
-    correct = accuracy = None
-    if ended != "diverged":
-        correct = step.count_correct(steps, state, data.test_images, data.test_labels)
-        accuracy = correct / len(data.test_images)
+    test = step.evaluate(steps, state, data.test_images, data.test_labels) if math.isfinite(loss) else None
     return state, {
         "epoch": epoch,
-        "train_loss": None if ended == "diverged" else loss,
-        "test_accuracy": accuracy,
-        "test_correct": correct,
-        "test_count": len(data.test_images),
+        "train_loss": loss if math.isfinite(loss) else None,
+        **evaluated(test, len(data.test_images)),
         "learning_rate": config.learning_rate,
         "seconds": round(seconds, 3),
         "images_per_second": round(len(losses) * config.batch_size / seconds, 1),
-        "outcome": ended,
+        "outcome": outcome(loss, test),
+    }
+
+
+def evaluated(test: Evaluation | None, count: int) -> dict[str, Any]:
+    """An evaluation as metrics; None where there was none, or where not all of it is finite."""
+    finite = test is not None and not test.not_finite and math.isfinite(test.loss)
+    return {
+        "test_accuracy": test.correct / count if test and finite else None,
+        "test_correct": test.correct if test and finite else None,
+        "test_count": count,
+        "test_loss": test.loss if test and finite else None,
+        "test_predicted": list(test.predicted) if test and finite else None,
+        "test_chance": test.chance if test else None,
+        "test_not_finite": test.not_finite if test else None,
     }

@@ -16,6 +16,7 @@ from flax import nnx
 from bnjax import ops
 from bnjax.models import CifarCNN
 from bnjax.train.config import Config
+from bnjax.train.outcome import Evaluation
 
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 
@@ -40,12 +41,21 @@ class Steps(NamedTuple):
 
     train: (state, images, labels, indices (batch,)) -> (state, loss); the state given is consumed.
     train_scanned: the same over indices (steps, batch), one loss a step, as one compiled loop.
-    evaluate: (state, images, labels) -> how many of them the network classifies right.
+    evaluate: (state, images, labels) -> what the network says of them, a `Tally`.
     """
 
     train: Callable[..., tuple[TrainState, jax.Array]]
     train_scanned: Callable[..., tuple[TrainState, jax.Array]]
-    evaluate: Callable[..., jax.Array]
+    evaluate: Callable[..., "Tally"]
+
+
+class Tally(NamedTuple):
+    """A batch evaluated: right ones, images given each class, images with a logit not finite, summed loss."""
+
+    correct: jax.Array
+    predicted: jax.Array
+    not_finite: jax.Array
+    loss: jax.Array
 
 
 def standardization(images: np.ndarray) -> Standardization:
@@ -77,6 +87,12 @@ def compiler_options() -> dict[str, str]:
     return _CPU_OPTIONS
 
 
+def network(config: Config, options: dict[str, str] | None = None) -> CifarCNN:
+    """The config's network as it begins, its kernels drawn from the seed; arguments as of `create`."""
+    convolve = functools.partial(ops.conv, weight_gradient="convolution" if options else "products")
+    return CifarCNN(config.norm, config.init, convolve=convolve, rngs=nnx.Rngs(config.seed))
+
+
 def create(
     config: Config, pixels: Standardization, options: dict[str, str] | None = None
 ) -> tuple[TrainState, Steps]:
@@ -88,8 +104,7 @@ def create(
       options: XLA's, to compile with, as `compiler_options` returns them.  With these a convolution's
         weight gradient is XLA's convolution, without them products.
     """
-    convolve = functools.partial(ops.conv, weight_gradient="convolution" if options else "products")
-    model = CifarCNN(config.norm, config.init, convolve=convolve, rngs=nnx.Rngs(config.seed))
+    model = network(config, options)
     graphdef = nnx.graphdef(model)
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     optimizer = optax.sgd(config.learning_rate, momentum=config.momentum or None)
@@ -116,7 +131,14 @@ def create(
 
     def evaluate(state: TrainState, images, labels):
         outputs, _ = logits(state.params, state.batch_stats, images, train=False)
-        return jnp.sum(jnp.argmax(outputs, -1) == labels)
+        classes = jnp.argmax(outputs, -1)
+        losses = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+        return Tally(
+            jnp.sum(classes == labels),
+            jnp.bincount(classes, length=outputs.shape[-1]),
+            jnp.sum(~jnp.all(jnp.isfinite(outputs), -1)),
+            jnp.sum(losses),
+        )
 
     steps = Steps(
         jax.jit(train, donate_argnums=0, compiler_options=options),
@@ -174,15 +196,24 @@ def train_epoch(
     return state, losses
 
 
-def count_correct(
+def evaluate(
     steps: Steps,
     state: TrainState,
     images: jax.Array | np.ndarray,
     labels: jax.Array | np.ndarray,
     batch_size: int = 500,
-) -> int:
-    """How many of all the images the network classifies right, by sums over batches."""
-    starts = range(0, len(images), batch_size)
-    return sum(
-        int(steps.evaluate(state, images[i : i + batch_size], labels[i : i + batch_size])) for i in starts
+) -> Evaluation:
+    """The network on all the images, by sums over batches."""
+    count = len(images)
+    starts = range(0, count, batch_size)
+    batches = [slice(start, start + batch_size) for start in starts]
+    tallies = [steps.evaluate(state, images[batch], labels[batch]) for batch in batches]
+    total = jax.tree.map(lambda *parts: np.sum(parts, axis=0, dtype=np.float64), *tallies)
+    return Evaluation(
+        correct=int(total.correct),
+        images=count,
+        predicted=tuple(int(number) for number in total.predicted),
+        chance=int(np.bincount(np.asarray(labels)).max()),
+        not_finite=int(total.not_finite),
+        loss=float(total.loss / count),
     )

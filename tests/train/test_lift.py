@@ -1,17 +1,23 @@
 """The experiment on a handful of images: its files, its summary, its figure."""
 
 import json
+import shutil
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib import image
+from matplotlib.figure import Figure
 
 from bnjax.data import load, synthetic
 from bnjax.errors import UserError
+from bnjax.train import plots
 from bnjax.train.config import Config
 from bnjax.train.lift import lift
 from bnjax.train.plots import draw_lift
+
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +79,27 @@ def test_the_figure_is_legible_at_readme_width(lifted):
 def test_the_figure_shows_a_run_that_diverged(data, tmp_path):
     hot = lift(Config(epochs=2, batch_size=16, learning_rate=1e20), data, tmp_path / "hot")
     assert hot[1].outcome == "diverged"
-    assert "no norm: diverged" in figure_text(tmp_path / "hot")
+    assert "no norm: diverged in epoch 1" in figure_text(tmp_path / "hot")
+
+
+def test_a_run_that_diverged_has_no_point_at_chance():
+    """It has neither a loss nor an accuracy: its cross is on the upper edge, in the axes' own units."""
+    row = {"epoch": 1, "train_loss": 1.0, "test_accuracy": 0.5, "outcome": "trained"}
+    gone = {"epoch": 2, "train_loss": None, "test_accuracy": None, "outcome": "diverged"}
+    figure = Figure()
+    axes = figure.subplots(1, 2)
+    plots.draw_run(*axes, "none", [row, gone])
+    for panel in axes:
+        curve, cross = panel.lines
+        assert list(curve.get_xdata()) == [1]
+        assert (list(cross.get_xdata()), list(cross.get_ydata())) == ([2], [1])
+        assert cross.get_transform() == panel.get_xaxis_transform()
+
+
+@pytest.mark.parametrize("folder", sorted(RESULTS.glob("lift-*")), ids=lambda p: p.name)
+def test_earlier_results_can_still_be_drawn(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    draw_lift(tmp_path / "copy")
 
 
 def test_the_same_numbers_draw_the_same_svg(lifted):

@@ -5,14 +5,15 @@ import math
 import os
 import re
 
+import numpy as np
 import pytest
 
 from bnjax.data import synthetic
 from bnjax.errors import UserError
-from bnjax.train import checkpoints, directory, outcome, step
+from bnjax.train import checkpoints, files, step
 from bnjax.train import run as runs
 from bnjax.train.config import Config, select_examples
-from bnjax.train.directory import check_out
+from bnjax.train.files import check_out
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +44,16 @@ def test_a_run_leaves_its_config_metrics_and_log(tmp_path, data, capsys):
     assert set(record["environment"]) >= {"python", "jax", "flax", "optax", "backend"}
     first, last = rows(out)
     assert list(first) == [
-        "epoch", "train_loss", "test_accuracy", "test_correct", "test_count", "learning_rate", "seconds",
-        "images_per_second", "outcome",
+        "epoch", "train_loss", "test_accuracy", "test_correct", "test_count", "test_loss", "test_predicted",
+        "test_chance", "test_not_finite", "learning_rate", "seconds", "images_per_second", "outcome",
     ]  # fmt: skip
     assert (first["epoch"], last["epoch"], last["test_count"]) == (1, 2, 20)
     assert last["test_accuracy"] == last["test_correct"] / 20
+    assert (sum(last["test_predicted"]), last["test_chance"], last["test_not_finite"]) == (20, 2, 0)
     assert (result.train_loss, result.test_accuracy) == (last["train_loss"], last["test_accuracy"])
     log = (out / "log.txt").read_text()
     assert re.fullmatch(
-        r"(Epoch \d/2: loss=\d+\.\d{6} lr=0\.010000\nval accuracy: \d+/20 = \d+\.\d\d%\n){2}", log
+        r"(Epoch \d/2: loss=\d+\.\d{6} lr=0\.010000\ntest accuracy: \d+/20 = \d+\.\d\d%\n){2}", log
     )
     assert capsys.readouterr().out == log
 
@@ -69,22 +71,6 @@ def test_a_run_whose_loss_is_not_finite_stops_at_once_and_says_so(tmp_path, data
     assert (tmp_path / "run" / "log.txt").read_text() == (
         "Epoch 1/5: loss=nan lr=100000000000000000000.000000\ndiverged: the loss is not finite\n"
     )
-
-
-@pytest.mark.parametrize(
-    ("loss", "expected"),
-    [
-        (math.nan, "diverged"),
-        (math.inf, "diverged"),
-        (math.log(10), "frozen"),
-        (math.log(10) + 0.019, "frozen"),
-        (math.log(10) - 0.019, "frozen"),
-        (math.log(10) + 0.021, "trained"),
-        (1.2, "trained"),
-    ],
-)
-def test_outcome(loss, expected):
-    assert outcome.outcome(loss) == expected
 
 
 @pytest.mark.parametrize(
@@ -179,7 +165,7 @@ def test_out_that_cannot_be_written_after_all(tmp_path, data, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(directory.Path, "mkdir", full)
+    monkeypatch.setattr(files.Path, "mkdir", full)
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
         runs.run(small(), data, tmp_path / "run")
 
@@ -213,7 +199,7 @@ def break_off(monkeypatch, module, name, call):
     ("module", "name", "call"),
     [
         (step, "train_epoch", 1),  # before any checkpoint
-        (step, "count_correct", 2),  # within an epoch
+        (step, "evaluate", 2),  # within an epoch
         (checkpoints, "save", 2),  # after an epoch was written and before it was kept
     ],
 )
@@ -274,6 +260,48 @@ def test_a_run_that_lost_lines_is_not_resumed(tmp_path, data):
     (tmp_path / "run" / "metrics.jsonl").write_text("")
     with pytest.raises(UserError, match="lacks lines of the epochs before its checkpoint 1"):
         runs.run(small(epochs=1), data, tmp_path / "run", resume=True)
+
+
+def test_a_run_goes_on_to_more_epochs_and_is_the_run_of_so_many(tmp_path, data, unbroken):
+    runs.run(small(momentum=0.5, epochs=1), data, tmp_path / "run")
+    assert runs.run(small(momentum=0.5), data, tmp_path / "run", resume=True) == unbroken[1]
+    assert untimed(tmp_path / "run") == untimed(unbroken[0])
+    for name in ("config.json", "log.txt"):
+        assert (tmp_path / "run" / name).read_text() == (unbroken[0] / name).read_text()
+    with pytest.raises(UserError, match="was run with epochs=2, not 1"):
+        runs.run(small(momentum=0.5, epochs=1), data, tmp_path / "run", resume=True)
+
+
+def test_a_run_on_other_images_is_not_resumed(tmp_path, data):
+    runs.run(small(epochs=1), data, tmp_path / "run")
+    other = data._replace(train_images=255 - data.train_images)
+    with pytest.raises(UserError, match="was run on other images"):
+        runs.run(small(epochs=1), other, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_labels": np.full(32, 10, np.int32)}, "train_labels must be from 0 to 9, got 10 to 10"),
+        ({"test_labels": np.full(20, -1, np.int32)}, "test_labels must be from 0 to 9, got -1 to -1"),
+        ({"test_labels": np.zeros(20, np.float32)}, "test_labels must be integers"),
+        ({"train_labels": np.zeros(31, np.int32)}, "train_labels must be integers of shape (32,)"),
+        ({"train_images": np.zeros((32, 28, 28, 1), np.uint8)}, "train_images must be uint8 of shape (N, 32"),
+        ({"test_images": np.zeros((20, 3, 32, 32), np.uint8)}, "got uint8 of shape (20, 3, 32, 32)"),
+        ({"train_images": np.zeros((32, 32, 32, 3), np.float32)}, "train_images must be uint8"),
+        ({"test_images": np.zeros((0, 32, 32, 3), np.uint8)}, "test_images must be uint8"),
+    ],
+)
+def test_data_that_the_networks_do_not_take_are_refused_by_name(tmp_path, data, change, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        runs.run(small(), data._replace(**change), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_label_begins_every_line_printed_and_none_of_the_log(tmp_path, data, capsys):
+    runs.run(small(epochs=1), data, tmp_path / "run", label="norm batch")
+    log = (tmp_path / "run" / "log.txt").read_text().splitlines()
+    assert capsys.readouterr().out.splitlines() == [f"norm batch: {line}" for line in log]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"config": 1}'])

@@ -103,20 +103,34 @@ def test_momentum_is_sgds(data):
 
 def test_every_test_image_is_counted_once(data):
     state, steps, _ = epoch(data)
-    whole = step.count_correct(steps, state, data.test_images, data.test_labels, batch_size=30)
-    parts = step.count_correct(steps, state, data.test_images, data.test_labels, batch_size=7)
-    assert whole == parts
-    half = step.count_correct(steps, state, data.test_images[:15], data.test_labels[:15])
-    rest = step.count_correct(steps, state, data.test_images[15:], data.test_labels[15:])
-    assert half + rest == whole
+    whole = step.evaluate(steps, state, data.test_images, data.test_labels, batch_size=30)
+    parts = step.evaluate(steps, state, data.test_images, data.test_labels, batch_size=7)
+    assert whole._replace(loss=0) == parts._replace(loss=0)
+    np.testing.assert_allclose(whole.loss, parts.loss, rtol=1e-5)
+    half = step.evaluate(steps, state, data.test_images[:15], data.test_labels[:15])
+    rest = step.evaluate(steps, state, data.test_images[15:], data.test_labels[15:])
+    assert half.correct + rest.correct == whole.correct
+    assert [a + b for a, b in zip(half.predicted, rest.predicted, strict=True)] == list(whole.predicted)
+    assert sum(whole.predicted) == whole.images == 30
+    assert whole.chance == 3
+
+
+def test_logits_that_are_not_finite_are_counted(data):
+    state, steps, _ = epoch(data)
+    images, labels = data.test_images, data.test_labels
+    assert step.evaluate(steps, state, images, labels).not_finite == 0
+    spoiled = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), state.params)
+    broken = step.evaluate(steps, state._replace(params=spoiled), images, labels, batch_size=7)
+    assert broken.not_finite == 30
+    assert np.isnan(broken.loss)
 
 
 def test_evaluation_uses_the_running_statistics_and_moves_nothing(data):
     state, steps, _ = epoch(data)
     before = jax.tree.map(np.asarray, state.batch_stats)
-    one_by_one = step.count_correct(steps, state, data.test_images, data.test_labels, batch_size=1)
-    together = step.count_correct(steps, state, data.test_images, data.test_labels)
-    assert one_by_one == together  # by the batch's own statistics a batch of one would say β
+    one_by_one = step.evaluate(steps, state, data.test_images, data.test_labels, batch_size=1)
+    together = step.evaluate(steps, state, data.test_images, data.test_labels)
+    assert one_by_one.correct == together.correct  # by the batch's own statistics a batch of one would say β
     for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(state.batch_stats), strict=True):
         np.testing.assert_array_equal(a, b)
 

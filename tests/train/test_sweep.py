@@ -1,18 +1,23 @@
 """The sweep on a handful of images: its grid, its files, its map."""
 
 import json
+import math
+import shutil
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 from matplotlib import image
 
 from bnjax.data import synthetic
 from bnjax.errors import UserError
+from bnjax.train import plots
 from bnjax.train import sweep as sweep_module
-from bnjax.train.config import Config
+from bnjax.train.config import Config, folder, grid
 from bnjax.train.plots import draw_sweep
-from bnjax.train.sweep import folder, grid, sweep
+from bnjax.train.sweep import sweep
 
+RESULTS = Path(__file__).parents[2] / "results"
 CONFIG = Config(epochs=1, batch_size=16)
 
 
@@ -65,7 +70,15 @@ def test_the_map_says_what_came_of_each_recipe(swept):
     told = words(out / "sweep.svg")
     for word in ("batch norm", "no norm", "He, momentum 0", "learning rate", "0.01", "1e+20", "diverged"):
         assert word in told
-    assert f"{100 * results[0].test_accuracy:.1f}" in told
+    assert results[0].outcome in told
+
+
+def test_a_cell_that_trained_says_its_accuracy(tmp_path):
+    row = {"norm": "none", "init": "glorot", "momentum": 0.9, "learning_rate": 0.1, "outcome": "trained"}
+    rows = [row | {"test_accuracy": accuracy} for accuracy in (0.5, 0.514)]
+    (tmp_path / "summary.json").write_text(json.dumps({"runs": rows}))
+    draw_sweep(tmp_path)
+    assert "50.7" in words(tmp_path / "sweep.svg")
 
 
 def test_a_cell_of_many_seeds_counts_their_outcomes(tmp_path):
@@ -84,3 +97,20 @@ def test_what_is_done_is_not_done_again(swept, data, configs, monkeypatch):
     assert list(sweep(configs, data, out, resume=True)) == results
     with pytest.raises(UserError, match="already holds"):
         next(sweep(configs, data, out))
+
+
+def test_a_cell_that_diverged_is_grey_and_others_keep_their_accuracy():
+    trained, frozen = (
+        {"test_accuracy": 0.5, "outcome": "trained"},
+        {"test_accuracy": 0.1, "outcome": "frozen"},
+    )
+    diverged = {"test_accuracy": None, "outcome": "diverged"}
+    assert math.isnan(plots.mean_accuracy([diverged, diverged]))
+    assert plots.mean_accuracy([trained, diverged]) == 50
+    assert plots.mean_accuracy([trained, frozen]) == 30
+
+
+def test_earlier_results_can_still_be_drawn(tmp_path):
+    shutil.copytree(RESULTS / "sweep-cifar10", tmp_path / "copy")
+    draw_sweep(tmp_path / "copy")
+    assert "frozen" in words(tmp_path / "copy" / "sweep.svg")

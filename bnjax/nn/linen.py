@@ -60,25 +60,11 @@ class BatchNorm(nn.BatchNorm):
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
         x = jnp.asarray(x, jnp.promote_types(x.dtype, dtype))  # statistics see x before any rounding
         if use_running_average:
-            y = functional.evaluate(
-                x,
-                scale,
-                bias,
-                running_mean.value,
-                running_var.value,
-                axis=self.axis,
-                epsilon=self.epsilon,
+            return functional.evaluate(self, x, scale, bias, running_mean.value, running_var.value).astype(
+                dtype
             )
-            return y.astype(dtype)
         y, mean, var, count = functional.train(
-            x,
-            scale,
-            bias,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            mask=mask,
-            axis_name=None if self.is_initializing() else self.axis_name,
-            axis_index_groups=self.axis_index_groups,
+            self, x, scale, bias, mask=mask, axis_name=None if self.is_initializing() else self.axis_name
         )
         if not self.is_initializing():
             for running, batch in ((running_mean, mean), (running_var, var)):

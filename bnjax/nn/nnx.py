@@ -66,26 +66,10 @@ class BatchNorm(nnx.BatchNorm):
             dtype=self.dtype,
         )
         if use_running_average:
-            return functional.evaluate(
-                x,
-                scale,
-                bias,
-                self.mean[...],
-                self.var[...],
-                axis=self.axis,
-                epsilon=self.epsilon,
-                relu=self._relu,
-            )
+            y = functional.evaluate(self, x, scale, bias, self.mean[...], self.var[...])
+            return nnx.relu(y) if self._relu else y
         y, mean, var, count = functional.train(
-            x,
-            scale,
-            bias,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            mask=mask,
-            axis_name=self.axis_name,
-            axis_index_groups=self.axis_index_groups,
-            relu=self._relu,
+            self, x, scale, bias, mask=mask, axis_name=self.axis_name, relu=self._relu
         )
         momentum = self.momentum
         self.mean[...] = functional.moving_average(self.mean[...], mean, count, momentum)

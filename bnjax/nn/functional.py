@@ -45,6 +45,8 @@ def train(
 
     With `relu`, y is the ReLU of it, in one rule.
     """
+    if mask is not None and jnp.asarray(mask).dtype != jnp.bool_:
+        raise TypeError(f"mask must be boolean, got dtype {jnp.asarray(mask).dtype}: weights are not counted")
     axes = reduction_axes(layer.axis, x.ndim)
     rule = batch_norm_relu_with_statistics if relu else sync_batch_norm
     return rule(

@@ -29,8 +29,8 @@ class BatchNorm(nnx.BatchNorm):
     (empty mask, batch)
     half precision        NNX evaluates with running        with float32 statistics, whatever `dtype` is
                           statistics cast to `dtype`
-    float64 input         running statistics become         they keep their dtype
-                          float64
+    float64 input         Linen's running statistics        they keep their dtype
+                          become float64
     complex input         works                             TypeError
     `mask` not boolean    NNX: ValueError; Linen: cast      TypeError
     `axis` out of range   IndexError, or no axis at all     ValueError

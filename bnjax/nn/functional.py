@@ -1,23 +1,29 @@
 """What the NNX and the Linen layer share: which rule applies, and how running statistics move."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
 from bnjax.ops import batch_norm_relu_with_statistics
-from bnjax.theorems import (
-    BatchNormOutput,
-    batch_norm_inference,
-    batch_norm_with_statistics,
-    sync_batch_norm,
-)
+from bnjax.theorems import BatchNormOutput, batch_norm_inference, sync_batch_norm
+from bnjax.theorems.arguments import canonical_axes
 from bnjax.theorems.sync import Groups
+
+
+class Layer(Protocol):
+    """What a rule reads of a layer, Flax's attributes of either API."""
+
+    axis: int
+    epsilon: float
+    axis_index_groups: Groups | None
 
 
 def feature_axes(axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
     """Flax's `axis`, the axes that hold the features, sorted and non-negative."""
-    return tuple(sorted({a % ndim for a in (axis if isinstance(axis, Sequence) else (axis,))}))
+    named = axis if isinstance(axis, Sequence) else (axis,)
+    return tuple(sorted({canonical_axes(a, ndim)[0] for a in named}))
 
 
 def reduction_axes(axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
@@ -26,55 +32,46 @@ def reduction_axes(axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
 
 
 def train(
+    layer: Layer,
     x: jax.Array,
     scale: jax.Array | None,
     bias: jax.Array | None,
     *,
-    axis: int | Sequence[int],
-    epsilon: float,
     mask: jax.Array | None,
     axis_name: str | None,
-    axis_index_groups: Groups | None,
     relu: bool = False,
 ) -> BatchNormOutput:
     """Batch norm by the batch's own statistics, which are returned too (the three-term VJP).
 
-    With `relu`, y is the ReLU of it, in one rule where the batch is whole.
+    With `relu`, y is the ReLU of it, in one rule.
     """
-    axes = reduction_axes(axis, x.ndim)
-    gamma, beta = _scale_and_bias(x, axes, scale, bias)
-    if mask is None and axis_name is None:
-        whole = batch_norm_relu_with_statistics if relu else batch_norm_with_statistics
-        return whole(x, gamma, beta, epsilon, axis=axes)
-    output = sync_batch_norm(
+    if mask is not None and jnp.asarray(mask).dtype != jnp.bool_:
+        raise TypeError(f"mask must be boolean, got dtype {jnp.asarray(mask).dtype}: weights are not counted")
+    axes = reduction_axes(layer.axis, x.ndim)
+    rule = batch_norm_relu_with_statistics if relu else sync_batch_norm
+    return rule(
         x,
-        gamma,
-        beta,
-        epsilon,
+        *_scale_and_bias(x, axes, scale, bias),
+        layer.epsilon,
         axis=axes,
-        where=None if mask is None else jnp.asarray(mask, bool),
+        where=mask,
         axis_name=axis_name,
-        axis_index_groups=axis_index_groups,
+        axis_index_groups=layer.axis_index_groups,
     )
-    return output._replace(y=jax.nn.relu(output.y)) if relu else output
 
 
 def evaluate(
+    layer: Layer,
     x: jax.Array,
     scale: jax.Array | None,
     bias: jax.Array | None,
     mean: jax.Array,
     var: jax.Array,
-    *,
-    axis: int | Sequence[int],
-    epsilon: float,
-    relu: bool = False,
 ) -> jax.Array:
-    """Batch norm by running statistics (the one-term VJP), or the ReLU of it."""
-    axes = reduction_axes(axis, x.ndim)
+    """Batch norm by running statistics (the one-term VJP)."""
+    axes = reduction_axes(layer.axis, x.ndim)
     gamma, beta = _scale_and_bias(x, axes, scale, bias)
-    y = batch_norm_inference(x, gamma, beta, mean, var, epsilon, axis=axes)
-    return jax.nn.relu(y) if relu else y
+    return batch_norm_inference(x, gamma, beta, mean, var, layer.epsilon, axis=axes)
 
 
 def moving_average(

@@ -10,12 +10,12 @@ from bnjax.nn import functional
 
 
 class BatchNorm(nn.BatchNorm):
-    """`flax.linen.BatchNorm` with the hand VJPs of `bnjax.theorems`.
+    """`flax.linen.BatchNorm` with the rules of `bnjax.theorems`, derived by hand.
 
     Attributes, call, variables (`params`: `scale`, `bias`; `batch_stats`: `mean`, `var`) and
-    checkpoints are Flax's; see `flax.linen.BatchNorm`.  What differs is what differs in
-    `bnjax.nn.nnx.BatchNorm`; besides, reductions are float32 at least, also where
-    `force_float32_reductions` is False.
+    checkpoints are Flax's; see `flax.linen.BatchNorm`.  What works and what differs is as the table of
+    `bnjax.nn.nnx.BatchNorm` says; besides, reductions are float32 at least, also where
+    `force_float32_reductions` is False.  A loss on the updated `batch_stats` has a gradient, as in Flax.
 
     Example::
 
@@ -43,6 +43,10 @@ class BatchNorm(nn.BatchNorm):
 
         Returns:
           An array of x's shape, in `dtype` (inferred from x and the parameters if that is None).
+
+        Raises:
+          TypeError: x is complex; `mask` is not boolean.
+          ValueError: `axis` out of range; `epsilon` < 0, NaN or infinite; `mask` not broadcastable to x.
         """
         use_running_average = merge_param(
             "use_running_average", self.use_running_average, use_running_average
@@ -60,25 +64,11 @@ class BatchNorm(nn.BatchNorm):
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
         x = jnp.asarray(x, jnp.promote_types(x.dtype, dtype))  # statistics see x before any rounding
         if use_running_average:
-            y = functional.evaluate(
-                x,
-                scale,
-                bias,
-                running_mean.value,
-                running_var.value,
-                axis=self.axis,
-                epsilon=self.epsilon,
+            return functional.evaluate(self, x, scale, bias, running_mean.value, running_var.value).astype(
+                dtype
             )
-            return y.astype(dtype)
         y, mean, var, count = functional.train(
-            x,
-            scale,
-            bias,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            mask=mask,
-            axis_name=None if self.is_initializing() else self.axis_name,
-            axis_index_groups=self.axis_index_groups,
+            self, x, scale, bias, mask=mask, axis_name=None if self.is_initializing() else self.axis_name
         )
         if not self.is_initializing():
             for running, batch in ((running_mean, mean), (running_var, var)):

@@ -8,20 +8,38 @@ from bnjax.nn import functional
 
 
 class BatchNorm(nnx.BatchNorm):
-    """`flax.nnx.BatchNorm` with the hand VJPs of `bnjax.theorems`.
+    """`flax.nnx.BatchNorm` with the rules of `bnjax.theorems`, derived by hand.
 
     Constructor, call, state (`scale`, `bias`, `mean`, `var`) and checkpoints are Flax's; see
-    `flax.nnx.BatchNorm` for the arguments.  What differs:
+    `flax.nnx.BatchNorm` for the arguments.  Forward mode, reverse mode and their compositions work, and so
+    do `jit`, `vmap`, `shard_map` and `jax.checkpoint`.  The way back through training is the three-term VJP
+    of theorem 34, that through evaluation the one-term rule; x is the only array of its size that is kept.
 
-    - training mode differentiates by theorem 34 (three terms), evaluation mode by the one-term rule;
-    - the variance is always two-pass, whatever `use_fast_variance` says: E[x²] − E[x]² loses its
-      float32 gradient altogether at mean/std = 3000;
-    - statistics are sums over counts: with `mask` and `axis_name` together Flax averages the devices'
-      means, which is wrong where their masks differ in size;
-    - running statistics stay float32 in evaluation mode, also where `dtype` is a half-precision one;
-    - an empty mask leaves the running statistics as they were; Flax's become NaN.
+    **What differs from Flax**, all of it:
 
-    Running statistics are momentum·running + (1 − momentum)·batch, with the biased batch variance.
+    ====================  ================================  =============================================
+    what                  Flax                              here
+    ====================  ================================  =============================================
+    variance              E[x²] − E[x]², which at mean/std  always two passes, whatever
+                          = 3000 loses its float32          `use_fast_variance` says
+                          gradient altogether
+    `mask` + `axis_name`  the mean of the devices' means:   sums over counts
+                          wrong where the masks differ
+    nothing counted       running statistics become NaN     they stay; y is finite, with μ = σ² = 0
+    (empty mask, batch)
+    half precision        NNX evaluates with running        with float32 statistics, whatever `dtype` is
+                          statistics cast to `dtype`
+    float64 input         Linen's running statistics        they keep their dtype
+                          become float64
+    complex input         works                             TypeError
+    `mask` not boolean    NNX: ValueError; Linen: cast      TypeError
+    `axis` out of range   IndexError, or no axis at all     ValueError
+    wrong feature count   TypeError of a broadcast          ValueError naming the shapes
+    `epsilon` < 0, NaN    NaN                               ValueError; 0 is allowed
+    ====================  ================================  =============================================
+
+    Running statistics are momentum·running + (1 − momentum)·batch, with the biased batch variance, and
+    constants to the derivative, as Flax's.
 
     Example::
 
@@ -48,6 +66,11 @@ class BatchNorm(nnx.BatchNorm):
 
         Returns:
           An array of x's shape, in `dtype` (inferred from x and the parameters if that is None).
+
+        Raises:
+          TypeError: x is complex; `mask` is not boolean.
+          ValueError: no mode given; `axis` out of range; another number of features; `epsilon` < 0, NaN or
+            infinite; `mask` not broadcastable to x.
         """
         use_running_average = first_from(
             use_running_average,
@@ -66,38 +89,24 @@ class BatchNorm(nnx.BatchNorm):
             dtype=self.dtype,
         )
         if use_running_average:
-            return functional.evaluate(
-                x,
-                scale,
-                bias,
-                self.mean[...],
-                self.var[...],
-                axis=self.axis,
-                epsilon=self.epsilon,
-                relu=self._relu,
-            )
+            y = functional.evaluate(self, x, scale, bias, self.mean[...], self.var[...])
+            return nnx.relu(y) if self._relu else y
         y, mean, var, count = functional.train(
-            x,
-            scale,
-            bias,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            mask=mask,
-            axis_name=self.axis_name,
-            axis_index_groups=self.axis_index_groups,
-            relu=self._relu,
+            self, x, scale, bias, mask=mask, axis_name=self.axis_name, relu=self._relu
         )
-        momentum = self.momentum
-        self.mean[...] = functional.moving_average(self.mean[...], mean, count, momentum)
-        self.var[...] = functional.moving_average(self.var[...], var, count, momentum)
+        for running, batch in ((self.mean, mean), (self.var, var)):
+            moved = functional.moving_average(running[...], batch, count, self.momentum)
+            # as in Flax: state (a `hijax` reference) outlives the function, so no derivative may enter it
+            running[...] = jax.lax.stop_gradient(moved)
         return y
 
 
 class BatchNormRelu(BatchNorm):
     """`nnx.relu(BatchNorm(x))` by one rule, `bnjax.ops.batch_norm_relu`.
 
-    Constructor, call, state and checkpoints are `BatchNorm`'s.  The backward pass keeps the layer's
-    input alone; of the two layers apart it keeps the input and ReLU's as well.
+    Constructor, call, state and checkpoints are `BatchNorm`'s, and so are NaN, infinities and every
+    derivative.  The backward pass keeps the layer's input alone; of the two layers apart it keeps the input
+    and ReLU's as well.
     """
 
     _relu = True

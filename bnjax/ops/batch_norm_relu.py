@@ -1,16 +1,22 @@
 r"""Batch normalization and ReLU as one rule, which keeps one activation-sized array instead of two."""
 
+import functools
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from bnjax.theorems.arguments import Axes
-from bnjax.theorems.batch_norm import (
-    BatchNormOutput,
-    batch_norm_arguments,
-    batch_norm_bwd,
-    batch_norm_by,
-    batch_norm_fwd,
+from bnjax.theorems.arguments import Axes, check_positive, reduction
+from bnjax.theorems.batch_norm import BatchNormOutput, batch_norm_primal
+from bnjax.theorems.pushforward import recomputed, tangent_arrays
+from bnjax.theorems.sync import (
+    Batch,
+    Groups,
+    Parameters,
+    sync_batch_norm_by,
+    sync_forward,
+    sync_pushforward,
 )
 
 
@@ -24,20 +30,24 @@ def batch_norm_relu(
 ) -> jax.Array:
     r"""ReLU of batch normalization: y = max(z, 0), z = γ·x̂ + β.
 
-    **VJP.** ReLU passes dy where z > 0 and stops it elsewhere, at z = 0 too (as `jax.nn.relu`); then
-    theorem 34::
+    **Pushforward.** ẏ = ż·[z > 0], ż as in `bnjax.theorems.pushforward`.
+
+    **VJP**, its transpose.  ReLU passes dy where z > 0 and stops it elsewhere, at z = 0 too (as
+    `jax.nn.relu`); then theorem 34::
 
         dz = dy·[z > 0]
         dx = γ·istd/n · (n·dz − Σ dz − x̂·Σ(dz·x̂))        dγ = Σ dz·x̂        dβ = Σ dz
 
     The backward pass keeps x and four numbers a channel, and computes z again: neither y nor a mask of it
-    is kept.
+    is kept.  A NaN comes through, as in `jax.nn.relu`.  Forward and reverse mode both work.
 
     Arguments, result and errors are those of `bnjax.batch_norm`.
 
     Source: theorem 34 of *Verified Deep Learning with Lean 4*, chapter 5; the convention at 0 is
     `jax.nn.relu`'s.
     """
+    check_positive("eps", eps)
+    reduction(x, axis)  # refuses an empty batch
     return batch_norm_relu_with_statistics(x, gamma, beta, eps, axis=axis).y
 
 
@@ -49,8 +59,8 @@ def batch_norm_relu_primal(
     *,
     axis: Axes = 0,
 ) -> jax.Array:
-    """The forward of `batch_norm_relu` without the hand VJP: what autodiff differentiates."""
-    return _forward(*batch_norm_arguments(x, gamma, beta, eps, axis))[0]
+    """The forward of `batch_norm_relu` without a rule of its own: what autodiff differentiates."""
+    return _relu(batch_norm_primal(x, gamma, beta, eps, axis=axis))
 
 
 def batch_norm_relu_with_statistics(
@@ -60,29 +70,37 @@ def batch_norm_relu_with_statistics(
     eps: ArrayLike = 1e-5,
     *,
     axis: Axes = 0,
+    where: ArrayLike | None = None,
+    axis_name: str | Sequence[str] | None = None,
+    axis_index_groups: Groups | None = None,
 ) -> BatchNormOutput:
-    """`batch_norm_relu`, and the statistics it took, as `batch_norm_with_statistics` returns them."""
-    return batch_norm_by(_batch_norm_relu, x, gamma, beta, eps, axis)
+    """`batch_norm_relu`, and the statistics it took: `sync_batch_norm` followed by ReLU, as one rule."""
+    given = Parameters(x, gamma, beta, eps)
+    return sync_batch_norm_by(_batch_norm_relu, given, where, axis, axis_name, axis_index_groups)
 
 
-def _forward(x, gamma, beta, eps, axes):
-    (y, mean, var), _ = _fwd(x, gamma, beta, eps, axes)
-    return y, jax.lax.stop_gradient(mean), jax.lax.stop_gradient(var)
+def _relu(z: jax.Array) -> jax.Array:
+    # a selection, not a maximum, which XLA would compute again in each of its consumers; of what is at
+    # most 0, not of what is above, so that a NaN stays
+    return jnp.where(z <= 0, 0, z)
 
 
-def _fwd(x, gamma, beta, eps, axes):
-    (z, mean, var), residuals = batch_norm_fwd(x, gamma, beta, eps, axes)
-    # a selection, not a maximum: XLA would compute a maximum again in each of its consumers
-    return (jnp.where(z > 0, z, 0), mean, var), (*residuals, beta)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(6,))
+def _batch_norm_relu(x, gamma, beta, eps, where, elements, over):
+    z, mean, var = sync_forward(Batch(x, gamma, beta, eps, where, elements), over)
+    return _relu(z), mean, var
 
 
-def _bwd(axes, residuals, cotangents):
-    *residuals, beta = residuals
-    x, gamma, mean, istd = residuals
-    z = (gamma * ((x - mean) * istd) + beta).astype(x.dtype)
-    dz = jnp.where(z > 0, cotangents[0], 0)
-    return batch_norm_bwd(axes, residuals, (dz, *cotangents[1:]))
+@functools.partial(_batch_norm_relu.defjvp, symbolic_zeros=True)
+def _batch_norm_relu_jvp(over, primals, tangents):
+    y, mean, var = _batch_norm_relu(*primals, over)
+    along = functools.partial(_pushforward, over=over)
+    moved = recomputed(along)(Batch(*primals), mean, var, tangent_arrays(primals[:4], tangents[:4]))
+    return (y, mean, var), tuple(moved)
 
 
-_batch_norm_relu = jax.custom_vjp(_forward, nondiff_argnums=(4,))
-_batch_norm_relu.defvjp(_fwd, _bwd)
+def _pushforward(batch, mean, var, tangents, over):
+    x, gamma, beta, eps, _, _ = batch
+    moved = sync_pushforward(batch, mean, var, tangents, over)
+    z = (gamma * ((x - mean) * jax.lax.rsqrt(var + eps)) + beta).astype(x.dtype)
+    return moved._replace(y=jnp.where(z > 0, moved.y, 0))

@@ -29,9 +29,12 @@ def float_array(name: str, value: ArrayLike) -> jax.Array:
 
 
 def reduction(x: ArrayLike, axis: Axes, *, allow_empty: bool = False) -> tuple[jax.Array, tuple[int, ...]]:
-    """x as a floating array, and `axis` as the sorted tuple of non-negative axes to reduce over."""
+    """x as a floating array, and `axis` as the sorted tuple of non-negative axes to reduce over.
+
+    `allow_empty` allows a batch of no elements, and () for no axis at all: each element its own channel.
+    """
     x = float_array("x", x)
-    axes = canonical_axes(axis, x.ndim)
+    axes = () if allow_empty and axis == () else canonical_axes(axis, x.ndim)
     empty = [a for a in axes if x.shape[a] == 0]
     if empty and not allow_empty:
         raise ValueError(
@@ -108,15 +111,18 @@ def same_varying_axes(value: jax.Array, x: jax.Array) -> jax.Array:
     return jax.lax.pcast(value, tuple(missing), to="varying") if missing else value
 
 
-def check_positive(name: str, value: ArrayLike) -> None:
-    """ValueError unless every element of `value` is > 0 and finite; a traced value is not looked at."""
+def check_positive(name: str, value: ArrayLike, *, or_zero: bool = False) -> None:
+    """ValueError unless every element of `value` is > 0 and finite; a traced value is not looked at.
+
+    With `or_zero`, 0 passes too.
+    """
     if isinstance(value, jax.core.Tracer):
         return
     array = np.asarray(value)
     if np.issubdtype(array.dtype, np.bool_) or np.iscomplexobj(array):
         raise TypeError(f"{name} must be a positive real number, got {value!r}")
-    if not (np.all(array > 0) and np.all(np.isfinite(array))):
-        raise ValueError(f"{name} must be positive and finite, got {value}")
+    if not (np.all(array >= 0 if or_zero else array > 0) and np.all(np.isfinite(array))):
+        raise ValueError(f"{name} must be {'at least 0' if or_zero else 'positive'} and finite, got {value}")
 
 
 def kronecker(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:

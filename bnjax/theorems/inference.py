@@ -1,11 +1,12 @@
 r"""Evaluation mode, a different theorem: with fixed statistics the VJP has one term, not three."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from bnjax.theorems.arguments import Axes, check_positive, parameter, reduction
-from bnjax.theorems.statistics import statistics_dtype
+from bnjax.theorems.pushforward import recomputed
 
 
 def batch_norm_inference(
@@ -20,7 +21,11 @@ def batch_norm_inference(
 ) -> jax.Array:
     r"""Batch normalization with given statistics: y = γ·x̂ + β, x̂ = (x − m)·istd, istd = (v + ε)^(−1/2).
 
-    m and v do not depend on x, so x̂ is affine in it, and for a cotangent dy::
+    m and v do not depend on x, so x̂ is affine in it::
+
+        ẏ = γ·istd·ẋ + x̂·(γ̇ − ½·γ·istd²·(v̇ + ε̇)) + β̇ − γ·istd·ṁ
+
+    and the transpose of that, for a cotangent dy, has one term for x where theorem 34 has three::
 
         dx = γ·istd·dy        dγ = Σ dy·x̂        dβ = Σ dy
         dm = −γ·istd·dβ       dv = dε = −½·istd²·γ·dγ
@@ -28,18 +33,21 @@ def batch_norm_inference(
     Args:
       x: floating array; `axis` are the axes of the batch, the others the channels.
       gamma, beta, mean, var: γ, β, m and v ≥ 0, the shape of x's kept axes.
-      eps: ε > 0, a scalar or one value a channel, in units of x².
-      axis: int or tuple of ints; 0 makes the chapter's vector of n, (0, 1, 2) makes NHWC images.
+      eps: ε ≥ 0, a scalar or one value a channel, in units of x²; where v + ε = 0, y is not finite.
+      axis: int or tuple of ints; 0 makes the chapter's vector of n, (0, 1, 2) makes NHWC images, and () one
+        example, each element its own channel.
 
     Returns:
       y, with x's shape and dtype; sums as in `batch_norm`.
 
     Raises:
-      TypeError, ValueError: as `batch_norm`, and for m or v of another shape.
+      TypeError: x or a parameter is not real floating point, or `axis` is not made of ints.
+      ValueError: ε < 0, NaN or infinite (when concrete); `axis` out of range or repeated; a parameter of
+        another shape.
 
     Source: Ioffe & Szegedy 2015, algorithm 2.
     """
-    check_positive("eps", eps)
+    check_positive("eps", eps, or_zero=True)
     return _inference(*_arguments(x, gamma, beta, mean, var, eps, axis))
 
 
@@ -70,27 +78,27 @@ def _arguments(x, gamma, beta, mean, var, eps, axis):
     )
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(6,))
+def _inference(x, gamma, beta, mean, var, eps, axes):
+    return _forward(x, gamma, beta, mean, var, eps, axes)
+
+
 def _forward(x, gamma, beta, mean, var, eps, axes):
-    del axes  # the forward needs only broadcasting; the backward sums over them
+    del axes  # needed by nothing: the statistics are given
     return (gamma * ((x - mean) * jax.lax.rsqrt(var + eps)) + beta).astype(x.dtype)
 
 
-_inference = jax.custom_vjp(_forward, nondiff_argnums=(6,))
+@_inference.defjvp
+def _inference_jvp(axes, primals, tangents):
+    return _inference(*primals, axes), recomputed(_pushforward)(primals, tangents)
 
 
-def _inference_fwd(x, gamma, beta, mean, var, eps, axes):
-    y = _forward(x, gamma, beta, mean, var, eps, axes)
-    return y, (x, gamma, mean, jax.lax.rsqrt(var + eps))
-
-
-def _inference_bwd(axes, residuals, dy):
-    x, gamma, mean, istd = residuals
-    dy = dy.astype(statistics_dtype(x))
-    dgamma = jnp.sum(dy * ((x - mean) * istd), axes, keepdims=True)
-    dbeta = jnp.sum(dy, axes, keepdims=True)
-    dmean = -gamma * istd * dbeta
-    dvar = -0.5 * istd**2 * gamma * dgamma
-    return (gamma * istd * dy).astype(x.dtype), dgamma, dbeta, dmean, dvar, dvar
-
-
-_inference.defvjp(_inference_fwd, _inference_bwd)
+def _pushforward(primals, tangents):
+    """ẏ, grouped as in `bnjax.theorems.pushforward`: two sums in its transpose."""
+    x, gamma, _, mean, var, eps = primals
+    x_dot, gamma_dot, beta_dot, mean_dot, var_dot, eps_dot = tangents
+    istd = jax.lax.rsqrt(var + eps)
+    along_x_hat = gamma_dot - 0.5 * gamma * istd**2 * (var_dot + eps_dot)
+    along_ones = beta_dot - gamma * istd * mean_dot
+    y_dot = gamma * istd * x_dot.astype(istd.dtype) + (x - mean) * (istd * along_x_hat) + along_ones
+    return y_dot.astype(x.dtype)

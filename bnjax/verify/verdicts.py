@@ -63,12 +63,12 @@ def verdicts(theorems: Sequence[Any], mutants: Sequence[Mutant]) -> Iterator[Ver
 
     Args:
       theorems: what has the attributes number, name, op, primal, shapes and positive of `bnjax.Theorem`.
-      mutants: the planted wrong rules; a theorem's are those whose target is its op's name.
+      mutants: the planted wrong rules; a theorem's are those that name its op, the function itself.
     """
     known: dict[Any, dict[str, Any]] = {}
     for theorem in theorems:
         if theorem.op not in known:
-            wrong = [m for m in mutants if m.target == theorem.op.__name__]
+            wrong = [m for m in mutants if m.theorem is theorem.op]
             known[theorem.op] = _examine(theorem, wrong)
         said = known[theorem.op] | (_of_the_bounds(known[theorem.op]) if theorem.number == 31 else {})
         yield Verdict(theorem.number, theorem.name, **said)

@@ -56,6 +56,16 @@ def test_a_row_without_mutants_is_not_ok():
     assert not verdict.ok
 
 
+def test_a_mutant_hangs_on_the_function_and_not_on_its_name():
+    theirs = [dataclasses.replace(m, theorem=forgetful_center) for m in MUTANTS if m.target == "center"]
+    (verdict,) = verdicts.verdicts([CENTERING], theirs)
+    assert (verdict.mutants, verdict.ok) == (0, False)
+
+
+def test_every_theorem_has_mutants():
+    assert {m.theorem for m in MUTANTS} >= {theorem.op for theorem in THEOREMS}
+
+
 @pytest.mark.parametrize("holds", [True, False])
 def test_theorem_31_is_proved_only_with_its_certificates(monkeypatch, holds):
     certificates = (Certificate("first", True), Certificate("second", holds))

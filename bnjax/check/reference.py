@@ -196,12 +196,13 @@ def widened(
     found, count = [], 0
     for ball, *sides in zip(balls, one, other, strict=True):
         if jnp.issubdtype(ball.value.dtype, jnp.floating):
-            first, second = (s.value for s in sides)
-            jump = 2 * xp.maximum(abs(first - second), abs(first - ball.value))
-            jump = xp.where(xp.isnan(jump), 0, jump)
+            low, high = (f(sides[0].value, sides[1].value) for f in (xp.minimum, xp.maximum))
+            low, high = xp.minimum(low, ball.value), xp.maximum(high, ball.value)
+            jump = xp.where(xp.isnan(high - low), 0, high - low)
             if xp is np:
                 count += int(np.sum(jump > _JUMP * np.max(abs(ball.value), initial=0)))
-            ball = Ball(ball.value, jump if ball.radius is None else ball.radius + jump)
+            center = xp.where(jump > 0, (low + high) / 2, ball.value)
+            ball = Ball(center, jump / 2 if ball.radius is None else ball.radius + jump / 2)
         found.append(ball)
     return found, count
 

@@ -76,7 +76,7 @@ _CENTER = (
 
 # --- inverse_stddev ---------------------------------------------------------------------------------------
 
-_inverse_stddev = Family(
+inverse_stddev = Family(
     "inverse_stddev",
     theorem=theorems.inverse_stddev,
     primal=lambda x, eps: _statistics(x, eps).istd,
@@ -90,17 +90,17 @@ _inverse_stddev = Family(
     positive=(1,),
 )
 _INVERSE_STDDEV = (
-    _inverse_stddev.mutant("dx with its sign flipped", x=lambda r, ct: r.istd**3 * (r.x - r.mean) / r.n * ct),
-    _inverse_stddev.mutant(
+    inverse_stddev.mutant("dx with its sign flipped", x=lambda r, ct: r.istd**3 * (r.x - r.mean) / r.n * ct),
+    inverse_stddev.mutant(
         "dx with istd² for istd³", x=lambda r, ct: -(r.istd**2) * (r.x - r.mean) / r.n * ct
     ),
-    _inverse_stddev.mutant("dx with istd for istd³", x=lambda r, ct: -r.istd * (r.x - r.mean) / r.n * ct),
-    _inverse_stddev.mutant("dx halved", x=lambda r, ct: -0.5 * r.istd**3 * (r.x - r.mean) / r.n * ct),
-    _inverse_stddev.mutant("dx doubled", x=lambda r, ct: -2 * r.istd**3 * (r.x - r.mean) / r.n * ct),
-    _inverse_stddev.mutant("dx without 1/n", real=False, x=lambda r, ct: -(r.istd**3) * (r.x - r.mean) * ct),
-    _inverse_stddev.mutant("dx from x not centered", x=lambda r, ct: -(r.istd**3) * r.x / r.n * ct),
-    _inverse_stddev.mutant("ε's cotangent missing", eps=lambda r, ct: jnp.zeros_like(r.eps)),
-    _inverse_stddev.mutant("ε's cotangent without ½", eps=lambda r, ct: -(r.istd**3) * ct),
+    inverse_stddev.mutant("dx with istd for istd³", x=lambda r, ct: -r.istd * (r.x - r.mean) / r.n * ct),
+    inverse_stddev.mutant("dx halved", x=lambda r, ct: -0.5 * r.istd**3 * (r.x - r.mean) / r.n * ct),
+    inverse_stddev.mutant("dx doubled", x=lambda r, ct: -2 * r.istd**3 * (r.x - r.mean) / r.n * ct),
+    inverse_stddev.mutant("dx without 1/n", real=False, x=lambda r, ct: -(r.istd**3) * (r.x - r.mean) * ct),
+    inverse_stddev.mutant("dx from x not centered", x=lambda r, ct: -(r.istd**3) * r.x / r.n * ct),
+    inverse_stddev.mutant("ε's cotangent missing", eps=lambda r, ct: jnp.zeros_like(r.eps)),
+    inverse_stddev.mutant("ε's cotangent without ½", eps=lambda r, ct: -(r.istd**3) * ct),
 )
 
 # --- normalize --------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from bnjax.prove.derivation import derive
 from bnjax.prove.field import Field
 from bnjax.prove.signs import UNKNOWN, sign
 from bnjax.prove.tracing import parse_arguments, trace
-from bnjax.theorems.inverse_stddev import inverse_stddev, inverse_stddev_primal
+from bnjax.verify.gradient_bounds import STATED, Bound, GradientBounds
 
 
 @dataclass(frozen=True)
@@ -32,39 +32,49 @@ class Certificate:
     holds: bool
 
 
-def theorem31_certificates() -> tuple[Certificate, ...]:
-    """Every step of theorem 31's two bounds, checked for all n, x and ε > 0."""
-    return (*_gradient_certificates(), *_cubic_certificates(), *_samuelson_certificates())
+def theorem31_certificates(claim: GradientBounds = STATED) -> tuple[Certificate, ...]:
+    """Every step of the two bounds on the gradient that `claim.op` returns, for all n, x and ε > 0.
+
+    All hold only if the bounds are the least ones: a bound that is too large has no certificate either.
+    """
+    return (*_gradient_certificates(claim), *_cubic_certificates(), *_samuelson_certificates())
 
 
-def _gradient_certificates() -> tuple[Certificate, ...]:
+def _gradient_certificates(claim: GradientBounds) -> tuple[Certificate, ...]:
     """The steps about the gradient that the program computes."""
-    arguments = parse_arguments(inverse_stddev_primal, ("n", ""), (1,))
-    result = derive(trace(inverse_stddev, inverse_stddev_primal, arguments))
+    arguments = parse_arguments(claim.primal, ("n", ""), (1,))
+    result = derive(trace(claim.op, claim.primal, arguments))
     field = result.field
     gradient = field.part(result.gradient("x"), "dy", 1)
     eps, n, one = field.entry("eps"), field.entry("n"), field.constant(1)
     per_n = field.entry("n", (), -1)
     deviation = field.entry("x", (0,)) - field.total(field.entry("x", (0,)), 0, "n") * per_n
     var = field.total(deviation**2, 0, "n") * per_n
-    istd6 = field.inverse(field.root(var + eps)) ** 6
+    istd = field.inverse(field.root(var + eps))
     norm = field.total(gradient**2, 0, "n")
-    # 27ε²n times the difference, so that no denominator is left
-    gap = field.constant(4) - field.constant(27) * eps**2 * n * norm
+    # everything times ε^lift, so that no ε is left in a denominator
+    lift = max(2, -claim.norm.eps, -claim.entry.eps)
+    gap = _squared(field, claim.norm, lift) - eps**lift * norm
+    entry_gap = _squared(field, claim.entry, lift) - eps**lift * gradient**2
     half = field.constant(2) * var - eps
-    cubic = half**2 * (var + field.constant(4) * eps)
-    entry_gap = (n - one) * field.constant(4) - field.constant(27) * eps**2 * n**2 * gradient**2
-    samuelson = (n - one) * var - deviation**2
-    split = (n - one) * gap + field.constant(27) * eps**2 * istd6 * samuelson
+    cubic = half**2 * (var + field.constant(4) * eps) * eps ** (lift - 2) * field.constant(Fraction(1, 27))
+    samuelson = eps**lift * istd**6 * per_n**2 * ((n - one) * var - deviation**2)
     return (
         Certificate("∂istd/∂x_i = −istd³·(x_i − μ)/n", field.vanishes(
-            gradient**2 - istd6 * deviation**2 * per_n**2)),
-        Certificate("‖∇istd‖² = istd⁶·σ²/n", field.vanishes(norm - istd6 * var * per_n)),
+            gradient + istd**3 * deviation * per_n)),
+        Certificate("‖∇istd‖² = istd⁶·σ²/n", field.vanishes(norm - istd**6 * var * per_n)),
         Certificate("B² − ‖∇istd‖² = istd⁶·(2σ² − ε)²·(σ² + 4ε)/(27ε²n)",
-                    field.vanishes(gap - istd6 * cubic)),
+                    field.vanishes(gap - istd**6 * cubic * per_n)),
         Certificate("b² − (∂istd/∂x_i)² = (n−1)/n·(B² − ‖∇istd‖²) + istd⁶/n²·((n−1)σ² − (x_i − μ)²)",
-                    field.vanishes(entry_gap - split)),
+                    field.vanishes(entry_gap - (n - one) * per_n * gap - samuelson)),
     )  # fmt: skip
+
+
+def _squared(field: Field, bound: Bound, lift: int) -> Poly:
+    """The square of a bound, times ε^lift."""
+    others = (field.entry("n") - field.constant(1)) ** bound.others
+    eps = field.entry("eps") ** (lift + bound.eps)
+    return field.constant(bound.constant) * others * field.entry("n", (), bound.size) * eps
 
 
 def _cubic_certificates() -> tuple[Certificate, ...]:

@@ -2,8 +2,8 @@
 
 import html
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax
@@ -12,7 +12,8 @@ import numpy as np
 from bnjax.check.check import check_vjp
 from bnjax.check.refusal import refuses
 from bnjax.prove import prove_vjp
-from bnjax.verify.planted import Mutant
+from bnjax.verify.gradient_bounds import STATED, bounds_are_computed, bounds_are_reached
+from bnjax.verify.planted import GRADIENT, Mutant
 from bnjax.verify.smoothness import theorem31_certificates
 
 N = 8  # the batch that the checker is given, and that rounding is bounded for
@@ -63,26 +64,39 @@ def verdicts(theorems: Sequence[Any], mutants: Sequence[Mutant]) -> Iterator[Ver
 
     Args:
       theorems: what has the attributes number, name, op, primal, shapes and positive of `bnjax.Theorem`.
-      mutants: the planted wrong rules; a theorem's are those whose target is its op's name.
+      mutants: the planted wrong rules; a theorem's are those that name its op, the function itself.  Theorem
+        31's are `planted.GRADIENT`: wrong bounds, and gradients that miss the true ones.
     """
     known: dict[Any, dict[str, Any]] = {}
     for theorem in theorems:
         if theorem.op not in known:
-            wrong = [m for m in mutants if m.target == theorem.op.__name__]
+            wrong = [m for m in mutants if m.theorem is theorem.op]
             known[theorem.op] = _examine(theorem, wrong)
-        said = known[theorem.op] | (_of_the_bounds(known[theorem.op]) if theorem.number == 31 else {})
+        said = known[theorem.op]
+        if theorem.number == 31:
+            said = said | of_the_bounds(said, theorem.op)
         yield Verdict(theorem.number, theorem.name, **said)
 
 
-def _of_the_bounds(rule: dict[str, Any]) -> dict[str, str]:
-    """What is shown of theorem 31 beyond theorem 30's rule: proved only if every certificate holds too."""
-    certificates = theorem31_certificates()
+def of_the_bounds(rule: dict[str, Any], op: Callable[..., Any]) -> dict[str, Any]:
+    """What is shown of theorem 31 beyond theorem 30's rule, and of its own mutants.
+
+    checked: the bounds hold and are reached at points too; proof: "proved" only if every certificate holds
+    too; refused: mutants that miss a bound at a point; refuted: mutants without their certificates.
+    """
+    stated = replace(STATED, op=op)
+    certificates = theorem31_certificates(stated)
     missing = [c.claim for c in certificates if not c.holds]
     steps = "; ".join(missing or [c.claim for c in certificates])
     kind = "Not shown" if missing else "Shown exactly, for every n, x and ε > 0"
     return {
+        "checked": rule["checked"] and bounds_are_computed() and bounds_are_reached(stated),
         "proof": "refused" if missing and rule["proof"] == "proved" else rule["proof"],
         "claim": f"{rule['claim']} {kind}: {steps}.",
+        "mutants": len(GRADIENT),
+        "refused": sum(not bounds_are_reached(mutant) for mutant in GRADIENT),
+        "real": len(GRADIENT),
+        "refuted": sum(not all(c.holds for c in theorem31_certificates(mutant)) for mutant in GRADIENT),
     }
 
 

@@ -1,5 +1,6 @@
 """Theorem 31's certificates hold, and wrong ones do not; the bounds are attained where they say."""
 
+import dataclasses
 from fractions import Fraction
 
 import pytest
@@ -7,7 +8,10 @@ import pytest
 from bnjax.prove.algebra import Atom
 from bnjax.prove.field import Field
 from bnjax.prove.signs import UNKNOWN, sign
-from bnjax.verify import smoothness
+from bnjax.verify import gradient_bounds, smoothness
+from bnjax.verify.gradient_bounds import STATED, bounds_are_computed, bounds_are_reached
+from bnjax.verify.planted import GRADIENT
+from bnjax.verify.planted.vector import VECTOR
 
 CERTIFICATES = smoothness.theorem31_certificates()
 
@@ -33,12 +37,39 @@ def test_a_wrong_constant_is_no_certificate():
     assert sign(two * s - eps) == UNKNOWN
 
 
-def test_a_wrong_program_has_no_certificates(monkeypatch):
-    """The certificates are about the gradient that the program computes."""
+@pytest.mark.parametrize("mutant", GRADIENT, ids=lambda mutant: mutant.name)
+def test_a_wrong_bound_or_gradient_is_refused(mutant):
+    """At points, and by the certificates that are about it; those that are not still hold."""
+    assert not bounds_are_reached(mutant)
+    ours = [certificate.holds for certificate in smoothness.theorem31_certificates(mutant)]
+    about_the_gradient, about_the_norm, about_an_entry = ours[:2], ours[2], ours[3]
+    assert all(ours[4:])
+    if mutant.name.startswith("dx"):
+        assert not any(about_the_gradient)
+    else:
+        assert all(about_the_gradient)
+        assert (about_the_norm, about_an_entry) == (mutant.norm == STATED.norm, False)
 
-    right = smoothness.inverse_stddev
-    monkeypatch.setattr(smoothness, "inverse_stddev", lambda x, eps: 2 * right(x, eps))
-    assert not any(c.holds for c in smoothness._gradient_certificates())
+
+def test_the_stated_bounds_are_computed_and_reached():
+    assert bounds_are_computed()
+    assert bounds_are_reached(STATED)
+
+
+@pytest.mark.parametrize("name", ["gradient_norm_bound", "partial_derivative_bound"])
+def test_a_function_that_returns_another_bound_is_noticed(monkeypatch, name):
+    right = getattr(gradient_bounds, name)
+    monkeypatch.setattr(gradient_bounds, name, lambda n, eps: right(n, eps) * (1 + 1e-9))
+    assert not bounds_are_computed()
+
+
+def test_a_gradient_of_the_wrong_sign_has_no_certificate():
+    """Its norm is the right one: only the first certificate sees it."""
+    (flipped,) = (m for m in VECTOR if m.name == "inverse_stddev/dx with its sign flipped")
+    claim = dataclasses.replace(STATED, op=flipped.op, primal=flipped.primal)
+    first, *others = smoothness.theorem31_certificates(claim)
+    assert not first.holds
+    assert all(certificate.holds for certificate in others)
 
 
 def test_the_check_value_attains_both_bounds():

@@ -11,7 +11,8 @@ import bnjax
 from bnjax import THEOREMS, cli
 from bnjax.check.refusal import refuses
 from bnjax.verify import verdicts
-from bnjax.verify.planted import MUTANTS
+from bnjax.verify.gradient_bounds import STATED
+from bnjax.verify.planted import GRADIENT, MUTANTS
 from bnjax.verify.smoothness import Certificate
 
 CENTERING = THEOREMS[1]
@@ -56,21 +57,78 @@ def test_a_row_without_mutants_is_not_ok():
     assert not verdict.ok
 
 
+def test_a_mutant_hangs_on_the_function_and_not_on_its_name():
+    theirs = [dataclasses.replace(m, theorem=forgetful_center) for m in MUTANTS if m.target == "center"]
+    (verdict,) = verdicts.verdicts([CENTERING], theirs)
+    assert (verdict.mutants, verdict.ok) == (0, False)
+
+
+def test_every_theorem_has_mutants():
+    assert {m.theorem for m in MUTANTS} >= {theorem.op for theorem in THEOREMS}
+
+
+SMOOTHNESS = next(t for t in THEOREMS if t.number == 31)
+
+
+def with_gradient(scale):
+    """Theorem 31 of istd with a gradient that is `scale` times the true one."""
+
+    @jax.custom_vjp
+    def op(x, eps):
+        return SMOOTHNESS.primal(x, eps)
+
+    def backward(pullback, ct):
+        dx, deps = pullback(ct)
+        return scale * dx, deps
+
+    op.defvjp(lambda *args: jax.vjp(SMOOTHNESS.primal, *args), backward)
+    return dataclasses.replace(SMOOTHNESS, op=op)
+
+
+def test_row_31_is_about_theorem_31():
+    """It is ok without any mutant of theorem 30: its own are wrong bounds and wrong gradients."""
+    (verdict,) = verdicts.verdicts([SMOOTHNESS], ())
+    assert verdict.ok
+    assert verdict.refused == verdict.mutants == len(GRADIENT)
+    assert verdict.refuted == verdict.real == len(GRADIENT)
+
+
 @pytest.mark.parametrize("holds", [True, False])
 def test_theorem_31_is_proved_only_with_its_certificates(monkeypatch, holds):
     certificates = (Certificate("first", True), Certificate("second", holds))
-    monkeypatch.setattr(verdicts, "theorem31_certificates", lambda: certificates)
-    smoothness = next(t for t in THEOREMS if t.number == 31)
-    (verdict,) = verdicts.verdicts([smoothness], ())
+    monkeypatch.setattr(verdicts, "theorem31_certificates", lambda *_: certificates)
+    (verdict,) = verdicts.verdicts([SMOOTHNESS], ())
     assert verdict.proof == ("proved" if holds else "refused")
     assert verdict.claim.endswith("first; second." if holds else "Not shown: second.")
 
 
+RULE = {"checked": True, "proof": "proved", "claim": "The rule's."}
+
+
+@pytest.mark.parametrize("name", ["bounds_are_computed", "bounds_are_reached"])
+def test_theorem_31_is_checked_only_where_its_bounds_are_reached(monkeypatch, name):
+    assert verdicts.of_the_bounds(RULE, SMOOTHNESS.op)["checked"]
+    assert not verdicts.of_the_bounds(RULE | {"checked": False}, SMOOTHNESS.op)["checked"]
+    monkeypatch.setattr(verdicts, name, lambda *_: False)
+    assert not verdicts.of_the_bounds(RULE, SMOOTHNESS.op)["checked"]
+
+
+def test_a_mutant_of_theorem_31_that_lives_is_noticed(monkeypatch):
+    monkeypatch.setattr(verdicts, "GRADIENT", (*GRADIENT, STATED))
+    said = verdicts.of_the_bounds(RULE, SMOOTHNESS.op)
+    assert said["refused"] == said["mutants"] - 1 == said["refuted"] == said["real"] - 1
+
+
+def test_theorem_31_without_mutants_is_not_ok(monkeypatch):
+    monkeypatch.setattr(verdicts, "GRADIENT", ())
+    (verdict,) = verdicts.verdicts([SMOOTHNESS], MUTANTS[:1])
+    assert not verdict.ok
+
+
 def test_a_refuted_rule_stays_refuted_without_certificates(monkeypatch):
-    monkeypatch.setattr(verdicts, "theorem31_certificates", lambda: (Certificate("first", False),))
-    wrong = dataclasses.replace(CENTERING, op=forgetful_center, number=31)
-    (verdict,) = verdicts.verdicts([wrong], ())
-    assert verdict.proof == "refuted"
+    monkeypatch.setattr(verdicts, "theorem31_certificates", lambda *_: (Certificate("first", False),))
+    (verdict,) = verdicts.verdicts([with_gradient(2)], ())
+    assert (verdict.proof, verdict.checked) == ("refuted", False)
 
 
 def test_refuses_says_what_the_whole_check_says():

@@ -23,6 +23,7 @@ class Mutant:
       shapes: the arguments' shapes for a prover ("n", "n C", "" for a scalar); empty where its algebra does
         not reach (integers, exp).
       positive: indices of the arguments that are taken to be > 0.
+      theorem: the op of the theorem that it is a mutant of; None where the function is no theorem.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Mutant:
     real: bool
     shapes: tuple[str, ...]
     positive: tuple[int, ...] = ()
+    theorem: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Family:
     arguments: Callable[[int], tuple[Any, ...]]
     shapes: tuple[str, ...]
     positive: tuple[int, ...] = field(default=())
+    theorem: Callable[..., Any] | None = None
 
     def rule(self, view: Callable[..., Any] | None = None, **wrong: Cotangent) -> Callable[..., Any]:
         """The primal with the right cotangents, but for those given; and with `view` for the right one."""
@@ -108,6 +111,7 @@ class Family:
             real,
             self.shapes,
             self.positive,
+            self.theorem,
         )
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bnjax import theorems
 from bnjax.verify.planted.family import Family, Mutant, normal
 
 _EPS, _GAMMA, _BETA = np.float32(1e-3), np.float32(-1.3), np.float32(0.4)
@@ -27,6 +28,7 @@ def _statistics(x: Any, eps: Any) -> SimpleNamespace:
 
 _affine = Family(
     "affine",
+    theorem=theorems.affine,
     primal=lambda v, gamma, beta: gamma * v + beta,
     view=lambda v, gamma, beta: SimpleNamespace(v=v, gamma=gamma, beta=beta),
     right={
@@ -55,6 +57,7 @@ _AFFINE = (
 
 _center = Family(
     "center",
+    theorem=theorems.center,
     primal=lambda x: x - _mean(x),
     view=lambda x: SimpleNamespace(x=x, n=x.shape[0]),
     right={"x": lambda r, dy: dy - _mean(dy)},
@@ -73,8 +76,9 @@ _CENTER = (
 
 # --- inverse_stddev ---------------------------------------------------------------------------------------
 
-_inverse_stddev = Family(
+inverse_stddev = Family(
     "inverse_stddev",
+    theorem=theorems.inverse_stddev,
     primal=lambda x, eps: _statistics(x, eps).istd,
     view=_statistics,
     right={
@@ -86,17 +90,17 @@ _inverse_stddev = Family(
     positive=(1,),
 )
 _INVERSE_STDDEV = (
-    _inverse_stddev.mutant("dx with its sign flipped", x=lambda r, ct: r.istd**3 * (r.x - r.mean) / r.n * ct),
-    _inverse_stddev.mutant(
+    inverse_stddev.mutant("dx with its sign flipped", x=lambda r, ct: r.istd**3 * (r.x - r.mean) / r.n * ct),
+    inverse_stddev.mutant(
         "dx with istd² for istd³", x=lambda r, ct: -(r.istd**2) * (r.x - r.mean) / r.n * ct
     ),
-    _inverse_stddev.mutant("dx with istd for istd³", x=lambda r, ct: -r.istd * (r.x - r.mean) / r.n * ct),
-    _inverse_stddev.mutant("dx halved", x=lambda r, ct: -0.5 * r.istd**3 * (r.x - r.mean) / r.n * ct),
-    _inverse_stddev.mutant("dx doubled", x=lambda r, ct: -2 * r.istd**3 * (r.x - r.mean) / r.n * ct),
-    _inverse_stddev.mutant("dx without 1/n", real=False, x=lambda r, ct: -(r.istd**3) * (r.x - r.mean) * ct),
-    _inverse_stddev.mutant("dx from x not centered", x=lambda r, ct: -(r.istd**3) * r.x / r.n * ct),
-    _inverse_stddev.mutant("ε's cotangent missing", eps=lambda r, ct: jnp.zeros_like(r.eps)),
-    _inverse_stddev.mutant("ε's cotangent without ½", eps=lambda r, ct: -(r.istd**3) * ct),
+    inverse_stddev.mutant("dx with istd for istd³", x=lambda r, ct: -r.istd * (r.x - r.mean) / r.n * ct),
+    inverse_stddev.mutant("dx halved", x=lambda r, ct: -0.5 * r.istd**3 * (r.x - r.mean) / r.n * ct),
+    inverse_stddev.mutant("dx doubled", x=lambda r, ct: -2 * r.istd**3 * (r.x - r.mean) / r.n * ct),
+    inverse_stddev.mutant("dx without 1/n", real=False, x=lambda r, ct: -(r.istd**3) * (r.x - r.mean) * ct),
+    inverse_stddev.mutant("dx from x not centered", x=lambda r, ct: -(r.istd**3) * r.x / r.n * ct),
+    inverse_stddev.mutant("ε's cotangent missing", eps=lambda r, ct: jnp.zeros_like(r.eps)),
+    inverse_stddev.mutant("ε's cotangent without ½", eps=lambda r, ct: -(r.istd**3) * ct),
 )
 
 # --- normalize --------------------------------------------------------------------------------------------
@@ -129,6 +133,7 @@ def _uncentered(x: Any, eps: Any) -> SimpleNamespace:
 
 _normalize = Family(
     "normalize",
+    theorem=theorems.normalize,
     primal=lambda x, eps: _statistics(x, eps).x_hat,
     view=_statistics,
     right={"x": _three_terms, "eps": lambda r, dy: -0.5 * r.istd**2 * jnp.sum(dy * r.x_hat)},
@@ -187,6 +192,7 @@ def _stddev_for_variance(x: Any, gamma: Any, beta: Any, eps: Any) -> SimpleNames
 
 batch_norm = Family(
     "batch_norm",
+    theorem=theorems.batch_norm,
     primal=lambda x, gamma, beta, eps: gamma * _statistics(x, eps).x_hat + beta,
     view=_full,
     right={

@@ -120,7 +120,7 @@ def beyond(problem: Problem, setting: Setting) -> list[Point]:
             parameter = not either and np.ndim(values) < main  # an ε: it stays of its magnitude
             if values.size and not parameter and kind.only in (None, j):
                 like = pool if either and pool is not None else values.ravel()
-                moved[j] = probes.beyond_leaf(kind, values, like, signed=either)
+                moved[j] = probes.beyond_leaf(kind, values, like, probes.generator(j), signed=either)
         arrays = problem.put(first.arrays, moved)
         found.append(replace(first, where=f"{setting.label}, {kind.name}", arrays=arrays))
     return found

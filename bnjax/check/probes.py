@@ -155,19 +155,22 @@ def beyond(count: int) -> list[Beyond]:
     return [*alone, *together, Beyond("ties"), Beyond("zeros")]
 
 
-def beyond_leaf(kind: Beyond, values: np.ndarray, like: np.ndarray, *, signed: bool) -> np.ndarray:
+def beyond_leaf(
+    kind: Beyond, values: np.ndarray, like: np.ndarray, rng: np.random.Generator, *, signed: bool
+) -> np.ndarray:
     """`values` with large ones, ties or zeros among them; `like` are those that ties are made of.
 
-    Every other number stays as it is: where all are large nothing may be left to see.
+    Half of the numbers stay as they are: where all are large, or 0, nothing may be left to see.  Which
+    are 0 is drawn, so that one argument's zeros meet another's ordinary numbers.
     """
     flat = np.array(values, np.float64).ravel()
     some = np.arange(0, flat.size, 2)
     if kind.name == "ties":
         flat = generator(flat.size).choice(like[:2], size=flat.size)
     elif kind.name == "zeros":
-        flat[some] = 0.0 if signed else flat[some]
+        flat[rng.permutation(flat.size)[::2] if signed else []] = 0.0
     else:
-        steps = np.linspace(0.95, 0.3, some.size) if some.size > 1 else np.array([0.95])
+        steps = np.geomspace(0.95, 0.1, some.size) if some.size > 1 else np.array([0.95])
         sign = -1.0 if kind.scale == SCALES[1] else 1.0
         signs = np.where(np.arange(some.size) % 2, -sign, sign) if signed else np.ones(some.size)
         flat[some] = kind.scale * steps * signs

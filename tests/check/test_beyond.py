@@ -32,6 +32,15 @@ def product(x, y):
     return x * y
 
 
+def recurrence(a, x):
+    """h_t = a_t·h_{t−1} + x_t: a's cotangent is 0 wherever all of x before it is."""
+    h, found = jnp.zeros_like(x[0]), []
+    for a_t, x_t in zip(a, x, strict=True):
+        h = a_t * h + x_t
+        found.append(h)
+    return jnp.stack(found)
+
+
 def some_two_are_equal(x):
     return jnp.any((x[:, None] == x[None]) & ~jnp.eye(x.shape[0], dtype=bool))
 
@@ -40,6 +49,8 @@ WRONG = {
     "x > 4": (jnp.sin, lambda x: x > 4, X),
     "x > 8": (jnp.sin, lambda x: x > 8, X),
     "x < −8": (jnp.sin, lambda x: x < -8, X),
+    "−25 < x < −8": (jax.nn.silu, lambda x: (x > -25) & (x < -8), X),
+    "8 < x < 25": (jnp.sin, lambda x: (x > 8) & (x < 25), X),
     "x > 50": (jax.nn.silu, lambda x: x > 50, BATCH),
     "x < −5,000": (jnp.cos, lambda x: x < -5e3, BATCH),
     "x > 1e7": (jnp.log1p, lambda x: x > 1e7, abs(X) + np.float32(0.1)),
@@ -48,6 +59,7 @@ WRONG = {
     "the second > 8": (product, lambda x, y: y > 8, X, Y),
     "x = 0": (product, lambda x, y: x == 0, X, Y),
     "y = 0": (product, lambda x, y: y == 0, X, Y),
+    "x = 0, where a scan goes on": (recurrence, lambda a, x: a == 0, BATCH, BATCH + 1),
     "x = y": (product, lambda x, y: x == y, X, Y),
     "two are equal": (lambda x: x * x, some_two_are_equal, X),
     "a tie in a row": (jax.nn.softmax, lambda x: x[:, :1] == x[:, 1:2], BATCH),

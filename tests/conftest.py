@@ -1,6 +1,15 @@
 """Two CPU devices, so that the cross-device tests have a mesh; float64 is asked for test by test."""
 
+import os
 import sys
+import tempfile
+
+# the same network is compiled by many tests: once, for all of this run's processes
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _COMPILED = tempfile.TemporaryDirectory(prefix="bnjax-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**30)  # only a bounded one is locked
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import jax
 import pytest

@@ -284,11 +284,11 @@ def judge(seed):
     return proof.status, truth
 
 
-def test_no_verdict_is_wrong_on_forty_pairs():
+def test_no_verdict_is_wrong_on_twenty_pairs():
     """It would be blind if all pairs were equal, or all were refused."""
-    results = [judge(seed) for seed in range(40)]
-    assert sum(status == "proved" for status, _ in results) >= 10
-    assert sum(status == "refuted" for status, _ in results) >= 10
+    results = [judge(seed) for seed in range(20)]
+    assert sum(status == "proved" for status, _ in results) >= 5
+    assert sum(status == "refuted" for status, _ in results) >= 5
 
 
 @pytest.mark.slow

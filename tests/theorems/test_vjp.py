@@ -127,7 +127,7 @@ def test_under_jit_and_vmap(theorem, shape, axis):
 
 
 @EVERY_OP
-@pytest.mark.parametrize(("shape", "axis"), [((1,), 0), ((7,), 0), ((5, 3), 0), ((2, 3, 2, 3), (0, 2, 3))])
+@pytest.mark.parametrize(("shape", "axis"), [((1,), 0), ((7,), 0), ((2, 3, 2, 3), (0, 2, 3))])
 def test_second_order_reverse_over_reverse_and_forward_over_reverse(theorem, shape, axis):
     with jax.enable_x64(True):
         args = arguments(theorem, shape, axis)
@@ -152,7 +152,7 @@ def test_second_order_reverse_over_reverse_and_forward_over_reverse(theorem, sha
 
 @EVERY_OP
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
-@pytest.mark.parametrize(("shape", "axis"), [((1,), 0), ((64,), 0), ((16, 3), 0), ((8, 7, 5, 3), (0, 1, 2))])
+@pytest.mark.parametrize(("shape", "axis"), [((1,), 0), ((64,), 0), ((8, 7, 5, 3), (0, 1, 2))])
 def test_low_precision_against_float64(theorem, dtype, shape, axis):
     """The result for the rounded inputs, within roundoff of what the float64 program gives for them.
 

@@ -20,14 +20,15 @@ from typer.exceptions import TyperException
 
 from bnjax.errors import ArgumentError, UserError, one_line
 from bnjax.train.allocator import keep_freed_memory
-from bnjax.train.config import Config, DatasetName, Setting, folder, grid, select_examples, settings
+from bnjax.train.config import Config, DatasetName, Recipe, Setting, folder, grid, select_examples, settings
 
 if TYPE_CHECKING:  # --help must not wait for Flax
     from bnjax.data import Dataset
     from bnjax.train.run import RunResult
 
 Values = dict[str, Any]  # of a `Config`, by name
-VARIED = ("norm", "learning_rate", "momentum", "init", "seed")  # what a sweep takes several values of
+# what a sweep takes several values of, and what the help says of it where it is not the one default
+VARIED = {"norm": "batch and none", "learning_rate": None, "momentum": None, "init": None, "seed": None}
 
 app = typer.Typer(
     add_completion=False,
@@ -56,6 +57,14 @@ OutOption = Annotated[
         help="Folder to make; must not hold anything.", show_default="runs/COMMAND-DATASET-TIME", **PATH
     ),
 ]
+RecipeOption = Annotated[
+    Recipe | None,
+    typer.Option(
+        help="chapter: momentum 0.9, 30 epochs; plain: no momentum; best: momentum 0.9, cosine, decay, "
+        "flip-crop and smoothing, 30 epochs.  An option given beside it wins.",
+        show_default="none of them",
+    ),
+]
 ResumeOption = Annotated[
     bool,
     typer.Option(
@@ -66,26 +75,30 @@ ResumeOption = Annotated[
 
 
 def takes_config(
-    *without: str, many: Mapping[str, list[Any]] = MappingProxyType({})
+    *without: str, many: Mapping[str, str | None] = MappingProxyType({})
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator: the command takes the fields of `Config` but for `without` as options, in one dict.
 
-    Those in `many` can be given any number of times, and are lists, by default the ones there.
+    What is not given is None there, as `Config.of` takes it.  Those in `many` can be given any number of
+    times, and are lists; what is there of their default is in the help.
     """
 
     def option(setting: Setting) -> inspect.Parameter:
-        of, default, unset = setting.type, setting.default, setting.about.unset
-        if unset is not None:
-            of, default = of | None, None
+        of, about = setting.type, setting.about
         if setting.name in many:
             of = enum.StrEnum(setting.name, setting.choices) if setting.choices else of
-            of, default = list.__class_getitem__(of), many[setting.name]  # typer takes no list of a Literal
-        told = typer.Option(help=setting.about.help, show_default=unset or True)
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        return inspect.Parameter(setting.name, keyword, default=default, annotation=Annotated[of, told])
+            of = list.__class_getitem__(of)  # typer takes no list of a Literal
+        default = many.get(setting.name) or about.unset or str(setting.default)
+        how: dict[str, Any] = {"parser": about.parser, "metavar": about.metavar} if about.parser else {}
+        told = typer.Option(help=about.help, show_default=default, **how)
+        return keyword(setting.name, Annotated[of | None, told])
+
+    def keyword(name: str, annotation: Any) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         options = [option(setting) for setting in settings() if setting.name not in without]
+        options.append(keyword("recipe", RecipeOption))
         _, *own = inspect.signature(command).parameters.values()
 
         @functools.wraps(command)
@@ -118,7 +131,7 @@ def train(
 
 
 @app.command(epilog="Example: bnjax lift --dataset cifar10 --data-dir DIR --epochs 3 --out runs/lift")
-@takes_config("norm")
+@takes_config("norm", "spec")
 def lift(
     values: Values, data_dir: DataDirOption = None, out: OutOption = None, resume: ResumeOption = False
 ) -> None:
@@ -136,7 +149,7 @@ def lift(
 
 
 @app.command(epilog="Example: bnjax sweep --epochs 1 --learning-rate 0.01 --learning-rate 0.1 --momentum 0.9")
-@takes_config(many={"norm": ["batch", "none"]} | {name: [getattr(Config, name)] for name in VARIED[1:]})
+@takes_config(many=VARIED)
 def sweep(
     values: Values, data_dir: DataDirOption = None, out: OutOption = None, resume: ResumeOption = False
 ) -> None:
@@ -144,8 +157,12 @@ def sweep(
 
     --norm, --learning-rate, --momentum, --init and --seed can be given more than once. Compiled as in train.
     """
-    varied = [values.pop(name) for name in VARIED]
-    configs = grid(Config.of(**values), *varied)
+    varied = {name: values.pop(name) for name in VARIED}
+    config = Config.of(**values)
+    usual = {name: [getattr(config, name)] for name in VARIED}
+    if config.spec is None:
+        usual["norm"] = ["batch", "none"]
+    configs = grid(config, *(varied[name] or usual[name] for name in VARIED))
     out, data = _begin("sweep", out, data_dir, resume, *configs)
     from bnjax.train import step
     from bnjax.train.sweep import sweep as run_sweep

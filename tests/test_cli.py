@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,7 +39,8 @@ def test_train(bnjax_command, tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert config == {
         "norm": "none", "dataset": "synthetic", "epochs": 1, "batch_size": 16, "learning_rate": 0.01,
-        "momentum": 0.5, "init": "he", "seed": 0, "train_examples": None,
+        "momentum": 0.5, "init": "he", "seed": 0, "train_examples": None, "schedule": "constant",
+        "weight_decay": 0.0, "augment": "none", "label_smoothing": 0.0, "spec": None,
     }  # fmt: skip
 
 
@@ -201,6 +203,39 @@ def test_resume_needs_a_folder(bnjax_command):
         "",
         "bnjax: --resume needs --out: the folder of the run\n",
     )
+
+
+def test_a_spec_of_ones_own_and_a_recipe(bnjax_command, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from bnjax.models import *\n"
+        "TINY = NetSpec('tiny', [conv2d(3, 4, 3, relu, stride=4), flatten(), dense(256, 10)])\n"
+    )
+    arguments = ("train", "--spec", "net.py:TINY", "--recipe", "best", *SMALL, "--out", "run")
+    assert bnjax_command(*arguments)[::2] == (0, "")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert (config["norm"], config["spec"]["name"], config["augment"]) == ("none", "tiny", "flip-crop")
+    assert (config["epochs"], config["learning_rate"], config["schedule"]) == (1, 0.01, "cosine")
+    assert json.loads(bnjax_command("evaluate", "run")[1])["epoch"] == 1
+    code, out, err = bnjax_command("train", "--spec", "net.py:TINY", "--norm", "batch")
+    assert (code, out) == (2, "")
+    assert err == "bnjax: --norm must be none, as in the spec tiny, got batch\n"
+    assert bnjax_command("train", "--spec", "net.py:NO")[2].startswith("bnjax: --spec net.py:NO: there is")
+    assert bnjax_command("train", "--recipe", "worst")[0] == 2
+
+
+def test_a_sweep_takes_what_the_recipe_says_where_nothing_is_given(bnjax_command, monkeypatch):
+    from bnjax.train import sweep
+
+    found = []
+
+    def remember(configs, *_, **__):
+        found.extend(configs)
+        return [SimpleNamespace(outcome="trained", test_accuracy=None)] * len(configs)
+
+    monkeypatch.setattr(sweep, "sweep", remember)
+    bnjax_command("sweep", "--recipe", "chapter", "--seed", 1, "--seed", 2, "--batch-size", 16)
+    assert [(c.norm, c.seed) for c in found] == [("batch", 1), ("batch", 2), ("none", 1), ("none", 2)]
+    assert {(c.momentum, c.learning_rate, c.init, c.epochs) for c in found} == {(0.9, 0.1, "he", 30)}
 
 
 def test_evaluate(bnjax_command, tmp_path):

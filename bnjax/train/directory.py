@@ -36,7 +36,8 @@ class Record(NamedTuple):
         try:
             record = json.loads((run / CONFIG).read_text())
             mean, std = (np.array(record["pixels"][name], np.float32) for name in ("mean", "std"))
-            return cls(Config(**record["config"]), Standardization(mean, std), record["environment"])
+            config = Config.from_json(record["config"])
+            return cls(config, Standardization(mean, std), record["environment"])
         except OSError as error:
             raise UserError(f"{run} is not a run directory: {CONFIG}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, UserError) as error:
@@ -45,11 +46,7 @@ class Record(NamedTuple):
     def write(self, run: Path) -> None:
         """Put it in the run directory `run`."""
         pixels = {name: array.tolist() for name, array in self.pixels._asdict().items()}
-        written = {
-            "config": dataclasses.asdict(self.config),
-            "pixels": pixels,
-            "environment": self.environment,
-        }
+        written = {"config": self.config.as_json(), "pixels": pixels, "environment": self.environment}
         replace_text(run / CONFIG, json.dumps(written, indent=2) + "\n")
 
 
@@ -110,12 +107,17 @@ class RunDirectory:
             yield directory
 
     def _reopen(self, pixels: Standardization) -> None:
-        """UserError where the run that was begun had another config or other data; more epochs are fine."""
+        """UserError where the run that was begun had another config or other data.
+
+        More epochs are fine, but where the learning rate falls to 0 at the last.
+        """
         record = Record.read(self.path)
-        for name, value in dataclasses.asdict(self.config).items():
-            was = getattr(record.config, name)
-            if value != was and not (name == "epochs" and value > was):
-                raise UserError(f"cannot resume: {self.path} was run with {name}={was}, not {value}")
+        for name in (field.name for field in dataclasses.fields(self.config)):
+            value, was = getattr(self.config, name), getattr(record.config, name)
+            longer = name == "epochs" and value > was and self.config.schedule == "constant"
+            if value != was and not longer:
+                told = "another spec" if name == "spec" else f"{name}={was}, not {value}"
+                raise UserError(f"cannot resume: {self.path} was run with {told}")
         if not all(map(np.array_equal, record.pixels, pixels)):
             raise UserError(f"cannot resume: {self.path} was run on other images than these")
         if self.config != record.config:

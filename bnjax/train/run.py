@@ -72,12 +72,12 @@ def run(
     data = select_examples(data, config)
     pixels = step.standardization(data.train_images)
     with RunDirectory.open(out, config, pixels, options or {}, resume=resume) as directory:
-        begin, steps = step.create(config, pixels, options)
+        total = config.epochs * (len(data.train_images) // config.batch_size)
+        begin, steps = step.create(config, pixels, options, total_steps=total)
         state, rows, notes = directory.restore(begin)
-        total = (config.epochs - len(rows)) * (len(data.train_images) // config.batch_size)
         arrays = jax.device_put(data)
-        bar = label or ("batch norm" if config.norm == "batch" else "no norm")
-        with TrainingProgress(bar, total, config.batch_size) as progress:
+        left = total - total * len(rows) // config.epochs
+        with TrainingProgress(label or _title(config), left, config.batch_size) as progress:
 
             def say(line: str) -> None:
                 progress.print(f"{label}: {line}" if label else line)
@@ -123,6 +123,13 @@ def run_all(
             yield result
 
 
+def _title(config: Config) -> str:
+    """The network in a word or two."""
+    if config.spec is not None:
+        return config.spec.name
+    return "batch norm" if config.norm == "batch" else "no norm"
+
+
 def _epoch(
     config: Config,
     epoch: int,
@@ -133,12 +140,15 @@ def _epoch(
 ) -> tuple[step.TrainState, dict[str, Any]]:
     """Train one epoch and evaluate; the new state and the epoch's line of metrics."""
     start = time.perf_counter()
+    indices = step.epoch_indices(config.seed, epoch, len(data.train_images), config.batch_size)
+    first = (epoch - 1) * len(indices)
     state, losses = step.train_epoch(
         steps,
         state,
         data.train_images,
         data.train_labels,
-        step.epoch_indices(config.seed, epoch, len(data.train_images), config.batch_size),
+        indices,
+        first=first,
         scan=jax.default_backend() != "cpu",
         report=report,
     )
@@ -149,7 +159,7 @@ def _epoch(
         "epoch": epoch,
         "train_loss": loss if math.isfinite(loss) else None,
         **evaluated(test, len(data.test_images)),
-        "learning_rate": config.learning_rate,
+        "learning_rate": float(step.learning_rate(config, config.epochs * len(indices))(first)),
         "seconds": round(seconds, 3),
         "images_per_second": round(len(losses) * config.batch_size / seconds, 1),
         "outcome": outcome(loss, test),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TextIO, get_type_hints
 
 import jax
 import typer
@@ -51,12 +51,6 @@ DataDirOption = Annotated[
     Path | None,
     typer.Option(help="Where CIFAR-10 lies, as `bnjax data` makes it.", show_default="TFDS_DATA_DIR", **PATH),
 ]
-OutOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder to make; must not hold anything.", show_default="runs/COMMAND-DATASET-TIME", **PATH
-    ),
-]
 RecipeOption = Annotated[
     Recipe | None,
     typer.Option(
@@ -65,22 +59,38 @@ RecipeOption = Annotated[
         show_default="none of them",
     ),
 ]
-ResumeOption = Annotated[
-    bool,
-    typer.Option(
-        "--resume",
-        help="Go on with the run in --out after its last whole epoch, if it holds one, up to --epochs.",
-    ),
-]
+
+
+class Where(NamedTuple):
+    """Where a training command computes, reads and writes: options of it, but of no `Config`."""
+
+    devices: Annotated[
+        int | None,
+        typer.Option(help="Share each batch among so many devices.", show_default="all; of CPUs, 1"),
+    ] = None
+    data_dir: DataDirOption = None
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to make; must not hold anything.", show_default="runs/COMMAND-DATASET-TIME", **PATH
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in --out after its last whole epoch, if it holds one, up to --epochs.",
+        ),
+    ] = False
 
 
 def takes_config(
     *without: str, many: Mapping[str, str | None] = MappingProxyType({})
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator: the command takes the fields of `Config` but for `without` as options, in one dict.
+    """A decorator: options of the command are the fields of `Config` but for `without`, and those of `Where`.
 
-    What is not given is None there, as `Config.of` takes it.  Those in `many` can be given any number of
-    times, and are lists; what is there of their default is in the help.
+    It is called with the former in a dict; what is not given is None there, as `Config.of` takes it.  Those
+    in `many` can be given any number of times, and are lists; the help says of their default what is there.
     """
 
     def option(setting: Setting) -> inspect.Parameter:
@@ -93,20 +103,21 @@ def takes_config(
         told = typer.Option(help=about.help, show_default=default, **how)
         return keyword(setting.name, Annotated[of | None, told])
 
-    def keyword(name: str, annotation: Any) -> inspect.Parameter:
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    def keyword(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Callable[[Values, Where], None]) -> Callable[..., None]:
         options = [option(setting) for setting in settings() if setting.name not in without]
         options.append(keyword("recipe", RecipeOption))
-        _, *own = inspect.signature(command).parameters.values()
+        where = get_type_hints(Where, include_extras=True)
+        options += [keyword(name, of, Where._field_defaults[name]) for name, of in where.items()]
 
         @functools.wraps(command)
         def with_options(**given: Any) -> None:
-            command({o.name: given.pop(o.name) for o in options}, **given)
+            found = Where(**{name: given.pop(name) for name in Where._fields})
+            command(given, found)
 
-        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-        with_options.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+        with_options.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
         return with_options
 
     return decorate
@@ -114,45 +125,41 @@ def takes_config(
 
 @app.command(epilog="Example: bnjax train --norm batch --epochs 1 --out runs/first")
 @takes_config()
-def train(
-    values: Values, data_dir: DataDirOption = None, out: OutOption = None, resume: ResumeOption = False
-) -> None:
+def train(values: Values, where: Where) -> None:
     """Train one network and write a run directory: config, metrics, log, checkpoints.
 
     On CPU it is compiled with xla_cpu_experimental_ynn_fusion_type=DOT,REDUCE, and where the C library is
     glibc the process keeps the memory it frees: both are faster there.
     """
-    out, data = _begin("train", out, data_dir, resume, config := Config.of(**values))
+    out, data = _begin("train", where, config := Config.of(**values))
     from bnjax.train import run as runs
     from bnjax.train import step
 
-    result = runs.run(config, data, out, step.compiler_options(), resume=resume)
+    result = runs.run(config, data, out, step.compiler_options(), resume=where.resume, devices=where.devices)
     print(f"{result.outcome}: {out}")
 
 
 @app.command(epilog="Example: bnjax lift --dataset cifar10 --data-dir DIR --epochs 3 --out runs/lift")
 @takes_config("norm", "spec")
-def lift(
-    values: Values, data_dir: DataDirOption = None, out: OutOption = None, resume: ResumeOption = False
-) -> None:
+def lift(values: Values, where: Where) -> None:
     """Train with and without batch norm by one recipe; draw lift.png and write summary.json.
 
     Compiled as in train.
     """
-    out, data = _begin("lift", out, data_dir, resume, config := Config.of(**values))
+    out, data = _begin("lift", where, config := Config.of(**values))
     from bnjax.train import step
     from bnjax.train.lift import lift as run_lift
 
-    for result in run_lift(config, data, out, step.compiler_options(), resume=resume):
+    for result in run_lift(
+        config, data, out, step.compiler_options(), resume=where.resume, devices=where.devices
+    ):
         print(f"norm {result.config.norm}: {_ended(result)}")
     print(f"figure: {out / 'lift.png'}")
 
 
 @app.command(epilog="Example: bnjax sweep --epochs 1 --learning-rate 0.01 --learning-rate 0.1 --momentum 0.9")
 @takes_config(many=VARIED)
-def sweep(
-    values: Values, data_dir: DataDirOption = None, out: OutOption = None, resume: ResumeOption = False
-) -> None:
+def sweep(values: Values, where: Where) -> None:
     """Train every combination of the values given, and draw sweep.png: which recipes train.
 
     --norm, --learning-rate, --momentum, --init and --seed can be given more than once. Compiled as in train.
@@ -163,11 +170,13 @@ def sweep(
     if config.spec is None:
         usual["norm"] = ["batch", "none"]
     configs = grid(config, *(varied[name] or usual[name] for name in VARIED))
-    out, data = _begin("sweep", out, data_dir, resume, *configs)
+    out, data = _begin("sweep", where, *configs)
     from bnjax.train import step
     from bnjax.train.sweep import sweep as run_sweep
 
-    results = run_sweep(configs, data, out, step.compiler_options(), resume=resume)
+    results = run_sweep(
+        configs, data, out, step.compiler_options(), resume=where.resume, devices=where.devices
+    )
     for number, (config, result) in enumerate(zip(configs, results, strict=True), 1):
         print(f"{number}/{len(configs)} {folder(config)}: {_ended(result)}", flush=True)
     print(f"map: {out / 'sweep.png'}")
@@ -296,23 +305,24 @@ def bench(
         print(f"written: {report.run(name, repeats, out, memory_kept=kept)}")
 
 
-def _begin(
-    command: str, out: Path | None, data_dir: Path | None, resume: bool, *configs: Config
-) -> tuple[Path, "Dataset"]:
+def _begin(command: str, where: Where, *configs: Config) -> tuple[Path, "Dataset"]:
     """Where a training command writes and what it reads, checked before anything is written or compiled."""
+    from bnjax.train.devices import placement
     from bnjax.train.files import check_out
 
     dataset = configs[0].dataset
-    if resume and out is None:
+    if where.resume and where.out is None:
         raise UserError("--resume needs --out: the folder of the run")
-    out = out or Path("runs") / f"{command}-{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
-    if not resume:
+    out = where.out or Path("runs") / f"{command}-{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+    if not where.resume:
         check_out(out)
-    data = _read(dataset, data_dir, sys.stdout)
+    data = _read(dataset, where.data_dir, sys.stdout)
     for config in configs:
         select_examples(data, config)
     keep_freed_memory()
     _need_device()
+    for config in configs:
+        placement(config.batch_size, where.devices)
     runs = "" if len(configs) == 1 else f"{len(configs)} runs, "
     epochs = "1 epoch" if configs[0].epochs == 1 else f"{configs[0].epochs} epochs"
     print(f"{command}: {runs}{epochs} of {dataset}, in {out}", flush=True)

@@ -1,6 +1,7 @@
 """The command: what it runs, and that every failure a user can cause is one line and exit code 2."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     small = synthetic.generate(train=32, test=20)
     real = bnjax.data.load
+    monkeypatch.setattr("bnjax.train.progress.PLAIN_INTERVAL_SECONDS", math.inf)  # on a slow machine too
     monkeypatch.setattr(
         bnjax.data, "load", lambda name, *rest: small if name == "synthetic" else real(name, *rest)
     )
@@ -205,18 +207,24 @@ def test_resume_needs_a_folder(bnjax_command):
     )
 
 
-def test_a_spec_of_ones_own_and_a_recipe(bnjax_command, tmp_path):
+@pytest.fixture
+def tiny(tmp_path):
+    """Options: a network that is compiled in a second."""
     (tmp_path / "net.py").write_text(
         "from bnjax.models import *\n"
         "TINY = NetSpec('tiny', [conv2d(3, 4, 3, relu, stride=4), flatten(), dense(256, 10)])\n"
     )
-    arguments = ("train", "--spec", "net.py:TINY", "--recipe", "best", *SMALL, "--out", "run")
+    return ("--spec", "net.py:TINY")
+
+
+def test_a_spec_of_ones_own_and_a_recipe(bnjax_command, tmp_path, tiny):
+    arguments = ("train", *tiny, "--recipe", "best", *SMALL, "--out", "run")
     assert bnjax_command(*arguments)[::2] == (0, "")
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert (config["norm"], config["spec"]["name"], config["augment"]) == ("none", "tiny", "flip-crop")
     assert (config["epochs"], config["learning_rate"], config["schedule"]) == (1, 0.01, "cosine")
     assert json.loads(bnjax_command("evaluate", "run")[1])["epoch"] == 1
-    code, out, err = bnjax_command("train", "--spec", "net.py:TINY", "--norm", "batch")
+    code, out, err = bnjax_command("train", *tiny, "--norm", "batch")
     assert (code, out) == (2, "")
     assert err == "bnjax: --norm must be none, as in the spec tiny, got batch\n"
     assert bnjax_command("train", "--spec", "net.py:NO")[2].startswith("bnjax: --spec net.py:NO: there is")
@@ -238,8 +246,8 @@ def test_a_sweep_takes_what_the_recipe_says_where_nothing_is_given(bnjax_command
     assert {(c.momentum, c.learning_rate, c.init, c.epochs) for c in found} == {(0.9, 0.1, "he", 30)}
 
 
-def test_evaluate(bnjax_command, tmp_path):
-    bnjax_command("train", *SMALL, "--out", "run")
+def test_evaluate(bnjax_command, tmp_path, tiny):
+    bnjax_command("train", *tiny, *SMALL, "--out", "run")
     metrics = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
     code, out, err = bnjax_command("evaluate", "run")
     assert (code, err) == (0, "")
@@ -249,7 +257,7 @@ def test_evaluate(bnjax_command, tmp_path):
     assert set(found) > {"epoch", "test_accuracy", "test_predicted"}
 
 
-def test_evaluate_takes_a_run_that_was_broken_off_after_an_epoch(bnjax_command, tmp_path, monkeypatch):
+def test_evaluate_takes_a_run_that_was_broken_off_after_an_epoch(bnjax_command, monkeypatch, tiny):
     from bnjax.train import step
 
     whole, calls = step.train_epoch, iter(range(9))
@@ -260,7 +268,7 @@ def test_evaluate_takes_a_run_that_was_broken_off_after_an_epoch(bnjax_command, 
         return whole(*args, **options)
 
     monkeypatch.setattr(step, "train_epoch", broken)
-    assert bnjax_command("train", *SMALL, "--epochs", 2, "--out", "run")[0] == 130
+    assert bnjax_command("train", *tiny, *SMALL, "--epochs", 2, "--out", "run")[0] == 130
     code, out, _ = bnjax_command("evaluate", "run")
     assert (code, json.loads(out)["epoch"]) == (0, 1)
 

@@ -58,8 +58,8 @@ class Restored(NamedTuple):
     notes: list[str]
 
 
-def environment(options: dict[str, str] | None = None) -> dict[str, Any]:
-    """What else the numbers depend on: versions, the machine's kind, XLA's `options`."""
+def environment(options: dict[str, str] | None = None, devices: int = 1) -> dict[str, Any]:
+    """What else the numbers depend on: versions, the machine's kind, how many devices, XLA's `options`."""
     import flax
     import optax
 
@@ -70,6 +70,7 @@ def environment(options: dict[str, str] | None = None) -> dict[str, Any]:
         **versions,
         "backend": device.platform,
         "device": device.device_kind,
+        "devices": devices,
         "cpu_count": os.cpu_count(),
         "compiler_options": options or {},
     }
@@ -85,7 +86,14 @@ class RunDirectory:
     @classmethod
     @contextlib.contextmanager
     def open(
-        cls, path: Path, config: Config, pixels: Standardization, options: dict[str, str], *, resume: bool
+        cls,
+        path: Path,
+        config: Config,
+        pixels: Standardization,
+        options: dict[str, str],
+        *,
+        resume: bool,
+        devices: int = 1,
     ) -> Iterator[Self]:
         """The directory `path`, new or to be resumed, written by no other process meanwhile.
 
@@ -101,7 +109,7 @@ class RunDirectory:
             if reopened:
                 directory._reopen(pixels)
             else:
-                Record(config, pixels, environment(options)).write(path)
+                Record(config, pixels, environment(options, devices)).write(path)
                 with writing(path / CHECKPOINTS):
                     (path / CHECKPOINTS).mkdir()
             yield directory

@@ -5,7 +5,7 @@ Everything here is a function of arrays; files, logs and the terminal are `bnjax
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from bnjax import ops
 from bnjax.models import CifarCNN
 from bnjax.train.augment import flip_crop
 from bnjax.train.config import Config
+from bnjax.train.devices import Placement
 from bnjax.train.outcome import Evaluation
 
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
@@ -142,6 +143,7 @@ def create(
     options: dict[str, str] | None = None,
     *,
     total_steps: int | None = None,
+    place: Placement | None = None,
 ) -> tuple[TrainState, Steps]:
     """A network initialized from the config's seed, and the functions that train and evaluate it.
 
@@ -151,6 +153,8 @@ def create(
       options: XLA's, to compile with, as `compiler_options` returns them.  With these a convolution's
         weight gradient is XLA's convolution, without them products.
       total_steps: of the whole run; training by a schedule needs it.
+      place: the devices, where they are several.  Each computes its part of a batch; the statistics, the loss
+        and the gradient are those of the whole batch, by sums in another order.
     """
     model = network(config, options)
     graphdef = nnx.graphdef(model)
@@ -164,13 +168,13 @@ def create(
         return outputs, nnx.state(model, nnx.BatchStat)
 
     def train(state: TrainState, images, labels, indices, number=0):
-        batch = images[indices]
+        batch, targets = _split(images[indices], place), labels[indices]
         if config.augment == "flip-crop":
             batch = flip_crop(_augmentation_key(config.seed, number), batch)
 
         def loss(params):
             outputs, batch_stats = logits(params, state.batch_stats, batch, train=True)
-            losses = cross_entropy(outputs, labels[indices], config.label_smoothing)
+            losses = cross_entropy(outputs, targets, config.label_smoothing)
             return jnp.mean(losses), batch_stats
 
         (value, batch_stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -183,7 +187,7 @@ def create(
         return jax.lax.scan(lambda s, x: train(s, images, labels, *x), state, (indices, numbers))
 
     def evaluate(state: TrainState, images, labels):
-        outputs, _ = logits(state.params, state.batch_stats, images, train=False)
+        outputs, _ = logits(state.params, state.batch_stats, _split(images, place), train=False)
         classes = jnp.argmax(outputs, -1)
         losses = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
         return Tally(
@@ -193,12 +197,20 @@ def create(
             jnp.sum(losses),
         )
 
+    whole: dict[str, Any] = {"compiler_options": options} | ({"out_shardings": place.whole} if place else {})
     steps = Steps(
-        jax.jit(train, donate_argnums=0, compiler_options=options),
-        jax.jit(train_scanned, donate_argnums=0, compiler_options=options),
-        jax.jit(evaluate, compiler_options=options),
+        jax.jit(train, donate_argnums=0, **whole),
+        jax.jit(train_scanned, donate_argnums=0, **whole),
+        jax.jit(evaluate, **whole),
     )
     return TrainState(params, batch_stats, descent.init(params)), steps
+
+
+def _split(images: jax.Array, place: Placement | None) -> jax.Array:
+    """The images over the devices, if there are several and each gets as many."""
+    if place is None or len(images) % place.number:
+        return images
+    return jax.lax.with_sharding_constraint(images, place.split)
 
 
 def _augmentation_key(seed: int, number: int | jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TextIO, get_type_hints
 
 import jax
 import typer
@@ -20,14 +20,15 @@ from typer.exceptions import TyperException
 
 from bnjax.errors import ArgumentError, UserError, one_line
 from bnjax.train.allocator import keep_freed_memory
-from bnjax.train.config import Config, DatasetName, Setting, folder, grid, select_examples, settings
+from bnjax.train.config import Config, DatasetName, Recipe, Setting, folder, grid, select_examples, settings
 
 if TYPE_CHECKING:  # --help must not wait for Flax
     from bnjax.data import Dataset
     from bnjax.train.run import RunResult
 
 Values = dict[str, Any]  # of a `Config`, by name
-VARIED = ("norm", "learning_rate", "momentum", "init", "seed")  # what a sweep takes several values of
+# what a sweep takes several values of, and what the help says of it where it is not the one default
+VARIED = {"norm": "batch and none", "learning_rate": None, "momentum": None, "init": None, "seed": None}
 
 app = typer.Typer(
     add_completion=False,
@@ -50,50 +51,73 @@ DataDirOption = Annotated[
     Path | None,
     typer.Option(help="Where CIFAR-10 lies, as `bnjax data` makes it.", show_default="TFDS_DATA_DIR", **PATH),
 ]
-OutOption = Annotated[
-    Path | None,
+RecipeOption = Annotated[
+    Recipe | None,
     typer.Option(
-        help="Folder to make; must not hold anything.", show_default="runs/COMMAND-DATASET-TIME", **PATH
+        help="chapter: momentum 0.9, 30 epochs; plain: no momentum; best: momentum 0.9, cosine, decay, "
+        "flip-crop and smoothing, 30 epochs.  An option given beside it wins.",
+        show_default="none of them",
     ),
 ]
-ResumeOption = Annotated[
-    bool,
-    typer.Option(
-        "--resume",
-        help="Go on with the run in --out after its last whole epoch, if it holds one, up to --epochs.",
-    ),
-]
+
+
+class Where(NamedTuple):
+    """Where a training command computes, reads and writes: options of it, but of no `Config`."""
+
+    devices: Annotated[
+        int | None,
+        typer.Option(help="Share each batch among so many devices.", show_default="all; of CPUs, 1"),
+    ] = None
+    data_dir: DataDirOption = None
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to make; must not hold anything.", show_default="runs/COMMAND-DATASET-TIME", **PATH
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in --out after its last whole epoch, if it holds one, up to --epochs.",
+        ),
+    ] = False
 
 
 def takes_config(
-    *without: str, many: Mapping[str, list[Any]] = MappingProxyType({})
+    *without: str, many: Mapping[str, str | None] = MappingProxyType({})
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator: the command takes the fields of `Config` but for `without` as options, in one dict.
+    """A decorator: options of the command are the fields of `Config` but for `without`, and those of `Where`.
 
-    Those in `many` can be given any number of times, and are lists, by default the ones there.
+    It is called with the former in a dict; what is not given is None there, as `Config.of` takes it.  Those
+    in `many` can be given any number of times, and are lists; the help says of their default what is there.
     """
 
     def option(setting: Setting) -> inspect.Parameter:
-        of, default, unset = setting.type, setting.default, setting.about.unset
-        if unset is not None:
-            of, default = of | None, None
+        of, about = setting.type, setting.about
         if setting.name in many:
             of = enum.StrEnum(setting.name, setting.choices) if setting.choices else of
-            of, default = list.__class_getitem__(of), many[setting.name]  # typer takes no list of a Literal
-        told = typer.Option(help=setting.about.help, show_default=unset or True)
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        return inspect.Parameter(setting.name, keyword, default=default, annotation=Annotated[of, told])
+            of = list.__class_getitem__(of)  # typer takes no list of a Literal
+        default = many.get(setting.name) or about.unset or str(setting.default)
+        how: dict[str, Any] = {"parser": about.parser, "metavar": about.metavar} if about.parser else {}
+        told = typer.Option(help=about.help, show_default=default, **how)
+        return keyword(setting.name, Annotated[of | None, told])
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def keyword(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+    def decorate(command: Callable[[Values, Where], None]) -> Callable[..., None]:
         options = [option(setting) for setting in settings() if setting.name not in without]
-        _, *own = inspect.signature(command).parameters.values()
+        options.append(keyword("recipe", RecipeOption))
+        where = get_type_hints(Where, include_extras=True)
+        options += [keyword(name, of, Where._field_defaults[name]) for name, of in where.items()]
 
         @functools.wraps(command)
         def with_options(**given: Any) -> None:
-            command({o.name: given.pop(o.name) for o in options}, **given)
+            found = Where(**{name: given.pop(name) for name in Where._fields})
+            command(given, found)
 
-        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-        with_options.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+        with_options.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
         return with_options
 
     return decorate
@@ -101,56 +125,58 @@ def takes_config(
 
 @app.command(epilog="Example: bnjax train --norm batch --epochs 1 --out runs/first")
 @takes_config()
-def train(
-    values: Values, data_dir: DataDirOption = None, out: OutOption = None, resume: ResumeOption = False
-) -> None:
+def train(values: Values, where: Where) -> None:
     """Train one network and write a run directory: config, metrics, log, checkpoints.
 
     On CPU it is compiled with xla_cpu_experimental_ynn_fusion_type=DOT,REDUCE, and where the C library is
     glibc the process keeps the memory it frees: both are faster there.
     """
-    out, data = _begin("train", out, data_dir, resume, config := Config.of(**values))
+    out, data = _begin("train", where, config := Config.of(**values))
     from bnjax.train import run as runs
     from bnjax.train import step
 
-    result = runs.run(config, data, out, step.compiler_options(), resume=resume)
+    result = runs.run(config, data, out, step.compiler_options(), resume=where.resume, devices=where.devices)
     print(f"{result.outcome}: {out}")
 
 
 @app.command(epilog="Example: bnjax lift --dataset cifar10 --data-dir DIR --epochs 3 --out runs/lift")
-@takes_config("norm")
-def lift(
-    values: Values, data_dir: DataDirOption = None, out: OutOption = None, resume: ResumeOption = False
-) -> None:
+@takes_config("norm", "spec")
+def lift(values: Values, where: Where) -> None:
     """Train with and without batch norm by one recipe; draw lift.png and write summary.json.
 
     Compiled as in train.
     """
-    out, data = _begin("lift", out, data_dir, resume, config := Config.of(**values))
+    out, data = _begin("lift", where, config := Config.of(**values))
     from bnjax.train import step
     from bnjax.train.lift import lift as run_lift
 
-    for result in run_lift(config, data, out, step.compiler_options(), resume=resume):
+    for result in run_lift(
+        config, data, out, step.compiler_options(), resume=where.resume, devices=where.devices
+    ):
         print(f"norm {result.config.norm}: {_ended(result)}")
     print(f"figure: {out / 'lift.png'}")
 
 
 @app.command(epilog="Example: bnjax sweep --epochs 1 --learning-rate 0.01 --learning-rate 0.1 --momentum 0.9")
-@takes_config(many={"norm": ["batch", "none"]} | {name: [getattr(Config, name)] for name in VARIED[1:]})
-def sweep(
-    values: Values, data_dir: DataDirOption = None, out: OutOption = None, resume: ResumeOption = False
-) -> None:
+@takes_config(many=VARIED)
+def sweep(values: Values, where: Where) -> None:
     """Train every combination of the values given, and draw sweep.png: which recipes train.
 
     --norm, --learning-rate, --momentum, --init and --seed can be given more than once. Compiled as in train.
     """
-    varied = [values.pop(name) for name in VARIED]
-    configs = grid(Config.of(**values), *varied)
-    out, data = _begin("sweep", out, data_dir, resume, *configs)
+    varied = {name: values.pop(name) for name in VARIED}
+    config = Config.of(**values)
+    usual = {name: [getattr(config, name)] for name in VARIED}
+    if config.spec is None:
+        usual["norm"] = ["batch", "none"]
+    configs = grid(config, *(varied[name] or usual[name] for name in VARIED))
+    out, data = _begin("sweep", where, *configs)
     from bnjax.train import step
     from bnjax.train.sweep import sweep as run_sweep
 
-    results = run_sweep(configs, data, out, step.compiler_options(), resume=resume)
+    results = run_sweep(
+        configs, data, out, step.compiler_options(), resume=where.resume, devices=where.devices
+    )
     for number, (config, result) in enumerate(zip(configs, results, strict=True), 1):
         print(f"{number}/{len(configs)} {folder(config)}: {_ended(result)}", flush=True)
     print(f"map: {out / 'sweep.png'}")
@@ -279,23 +305,24 @@ def bench(
         print(f"written: {report.run(name, repeats, out, memory_kept=kept)}")
 
 
-def _begin(
-    command: str, out: Path | None, data_dir: Path | None, resume: bool, *configs: Config
-) -> tuple[Path, "Dataset"]:
+def _begin(command: str, where: Where, *configs: Config) -> tuple[Path, "Dataset"]:
     """Where a training command writes and what it reads, checked before anything is written or compiled."""
+    from bnjax.train.devices import placement
     from bnjax.train.files import check_out
 
     dataset = configs[0].dataset
-    if resume and out is None:
+    if where.resume and where.out is None:
         raise UserError("--resume needs --out: the folder of the run")
-    out = out or Path("runs") / f"{command}-{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
-    if not resume:
+    out = where.out or Path("runs") / f"{command}-{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+    if not where.resume:
         check_out(out)
-    data = _read(dataset, data_dir, sys.stdout)
+    data = _read(dataset, where.data_dir, sys.stdout)
     for config in configs:
         select_examples(data, config)
     keep_freed_memory()
     _need_device()
+    for config in configs:
+        placement(config.batch_size, where.devices)
     runs = "" if len(configs) == 1 else f"{len(configs)} runs, "
     epochs = "1 epoch" if configs[0].epochs == 1 else f"{configs[0].epochs} epochs"
     print(f"{command}: {runs}{epochs} of {dataset}, in {out}", flush=True)

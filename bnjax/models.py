@@ -1,4 +1,7 @@
-"""The chapter's two CIFAR-10 networks: one class, one argument apart."""
+"""The chapter's two CIFAR-10 networks: as data, a line a layer, and as one class, one argument apart.
+
+A network of your own is a `NetSpec` too; its layers are those of `bnjax.spec`.
+"""
 
 import itertools
 from collections.abc import Callable
@@ -9,6 +12,24 @@ from flax import nnx
 
 from bnjax import ops
 from bnjax.nn.nnx import BatchNormRelu
+from bnjax.spec import NetSpec, conv2d, conv_bn, dense, flatten, identity, max_pool, relu
+
+__all__ = [
+    "CIFAR_CNN_BN",
+    "CIFAR_CNN_NO_BN",
+    "CifarCNN",
+    "Init",
+    "NetSpec",
+    "Norm",
+    "conv2d",
+    "conv_bn",
+    "dense",
+    "flatten",
+    "identity",
+    "max_pool",
+    "parameter_count",
+    "relu",
+]
 
 Norm = Literal["batch", "none"]
 Init = Literal["he", "glorot"]
@@ -17,6 +38,37 @@ _KERNEL_INITS = {
     "he": nnx.initializers.he_normal(),
     "glorot": nnx.initializers.glorot_normal(),
 }
+
+CIFAR_CNN_NO_BN = NetSpec(
+    "cifarCnnNoBn",
+    [
+        conv2d(3, 32, 3, relu),
+        conv2d(32, 32, 3, relu),
+        max_pool(2, 2),
+        conv2d(32, 64, 3, relu),
+        conv2d(64, 64, 3, relu),
+        max_pool(2, 2),
+        flatten(),
+        dense(4096, 512, relu),
+        dense(512, 512, relu),
+        dense(512, 10, identity),
+    ],
+)
+CIFAR_CNN_BN = NetSpec(
+    "cifarCnnBn",
+    [
+        conv_bn(3, 32, 3, stride=1),
+        conv_bn(32, 32, 3, stride=1),
+        max_pool(2, 2),
+        conv_bn(32, 64, 3, stride=1),
+        conv_bn(64, 64, 3, stride=1),
+        max_pool(2, 2),
+        flatten(),
+        dense(4096, 512, relu),
+        dense(512, 512, relu),
+        dense(512, 10, identity),
+    ],
+)
 
 
 class CifarCNN(nnx.Module):

@@ -1,10 +1,12 @@
 """The command: what it runs, and that every failure a user can cause is one line and exit code 2."""
 
 import json
+import math
 import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +21,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     small = synthetic.generate(train=32, test=20)
     real = bnjax.data.load
+    monkeypatch.setattr("bnjax.train.progress.PLAIN_INTERVAL_SECONDS", math.inf)  # on a slow machine too
     monkeypatch.setattr(
         bnjax.data, "load", lambda name, *rest: small if name == "synthetic" else real(name, *rest)
     )
@@ -38,7 +41,8 @@ def test_train(bnjax_command, tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert config == {
         "norm": "none", "dataset": "synthetic", "epochs": 1, "batch_size": 16, "learning_rate": 0.01,
-        "momentum": 0.5, "init": "he", "seed": 0, "train_examples": None,
+        "momentum": 0.5, "init": "he", "seed": 0, "train_examples": None, "schedule": "constant",
+        "weight_decay": 0.0, "augment": "none", "label_smoothing": 0.0, "spec": None,
     }  # fmt: skip
 
 
@@ -72,6 +76,8 @@ def test_epochs_are_3_on_synthetic_unless_said(bnjax_command, tmp_path):
         (("--dataset", "mnist"), "'mnist' is not one of 'synthetic', 'cifar10'"),
         (("--init", "zero"), "'zero' is not one of 'he', 'glorot'"),
         (("--dataset", "cifar10", "--data-dir", "nowhere"), "no CIFAR-10 in nowhere"),
+        (("--data-dir", "nowhere"), "--data-dir is for cifar10, and the data set is synthetic: give"),
+        (("--data-dir", ""), "'' names nothing"),
         (("--out", "there"), "--out there is a file: name a folder"),
         (("--out", "full"), "--out full already holds files"),
         (("--resum",), "No such option"),
@@ -105,20 +111,41 @@ def test_data_dir_from_the_environment(bnjax_command, monkeypatch):
     assert "no CIFAR-10 in elsewhere" in bnjax_command("train", "--dataset", "cifar10")[2]
 
 
-def test_a_missing_package_names_the_extra(bnjax_command, monkeypatch):
-    monkeypatch.setitem(sys.modules, "optax", None)
-    for module in ("bnjax.train.step", "bnjax.train.run", "bnjax.train.lift"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
-    code, _, err = bnjax_command("train", *SMALL)
+@pytest.mark.parametrize("package", ["optax", "orbax", "filelock", "matplotlib", "rich"])
+def test_a_missing_package_names_the_extra(bnjax_command, monkeypatch, package):
+    _forget(monkeypatch, package)
+    code, _, err = bnjax_command("lift", *SMALL)
     assert code == 2
-    assert err == 'bnjax: optax is not installed: pip install "bnjax[train]"\n'
+    assert re.fullmatch(rf'bnjax: {package}(\.\w+)? is not installed: pip install "bnjax\[train\]"\n', err)
+
+
+def test_with_the_core_alone_it_names_the_extra(monkeypatch, capsys):
+    from bnjax import __main__
+
+    _forget(monkeypatch, "typer")
+    monkeypatch.delitem(sys.modules, "bnjax.cli", raising=False)
+    with pytest.raises(SystemExit) as exit_:
+        __main__.main()
+    told = capsys.readouterr()
+    assert exit_.value.code == 2
+    assert (told.out, told.err) == ("", 'bnjax: typer is not installed: pip install "bnjax[train]"\n')
+
+
+def _forget(monkeypatch, package):
+    """As if the package were not installed: no import of it succeeds."""
+    for module in [m for m in sys.modules if m.split(".")[0] == package or m.startswith("bnjax.train.")]:
+        parent, _, name = module.rpartition(".")
+        monkeypatch.delitem(sys.modules, module)
+        monkeypatch.delattr(sys.modules.get(parent), name, raising=False)  # or it would keep a second one
+    monkeypatch.setitem(sys.modules, package, None)
+
+
+def _interrupt(*args, **options):
+    raise KeyboardInterrupt
 
 
 def test_interrupted_is_one_line(bnjax_command, monkeypatch):
-    def interrupt(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(bnjax.data, "load", interrupt)
+    monkeypatch.setattr(bnjax.data, "load", _interrupt)
     assert bnjax_command("train")[::2] == (130, "bnjax: interrupted\n")
 
 
@@ -178,6 +205,87 @@ def test_resume_needs_a_folder(bnjax_command):
         "",
         "bnjax: --resume needs --out: the folder of the run\n",
     )
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Options: a network that is compiled in a second."""
+    (tmp_path / "net.py").write_text(
+        "from bnjax.models import *\n"
+        "TINY = NetSpec('tiny', [conv2d(3, 4, 3, relu, stride=4), flatten(), dense(256, 10)])\n"
+    )
+    return ("--spec", "net.py:TINY")
+
+
+def test_a_spec_of_ones_own_and_a_recipe(bnjax_command, tmp_path, tiny):
+    arguments = ("train", *tiny, "--recipe", "best", *SMALL, "--out", "run")
+    assert bnjax_command(*arguments)[::2] == (0, "")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert (config["norm"], config["spec"]["name"], config["augment"]) == ("none", "tiny", "flip-crop")
+    assert (config["epochs"], config["learning_rate"], config["schedule"]) == (1, 0.01, "cosine")
+    assert json.loads(bnjax_command("evaluate", "run")[1])["epoch"] == 1
+    code, out, err = bnjax_command("train", *tiny, "--norm", "batch")
+    assert (code, out) == (2, "")
+    assert err == "bnjax: --norm must be none, as in the spec tiny, got batch\n"
+    assert bnjax_command("train", "--spec", "net.py:NO")[2].startswith("bnjax: --spec net.py:NO: there is")
+    assert bnjax_command("train", "--recipe", "worst")[0] == 2
+
+
+def test_a_sweep_takes_what_the_recipe_says_where_nothing_is_given(bnjax_command, monkeypatch):
+    from bnjax.train import sweep
+
+    found = []
+
+    def remember(configs, *_, **__):
+        found.extend(configs)
+        return [SimpleNamespace(outcome="trained", test_accuracy=None)] * len(configs)
+
+    monkeypatch.setattr(sweep, "sweep", remember)
+    bnjax_command("sweep", "--recipe", "chapter", "--seed", 1, "--seed", 2, "--batch-size", 16)
+    assert [(c.norm, c.seed) for c in found] == [("batch", 1), ("batch", 2), ("none", 1), ("none", 2)]
+    assert {(c.momentum, c.learning_rate, c.init, c.epochs) for c in found} == {(0.9, 0.1, "he", 30)}
+
+
+def test_evaluate(bnjax_command, tmp_path, tiny):
+    bnjax_command("train", *tiny, *SMALL, "--out", "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    code, out, err = bnjax_command("evaluate", "run")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert (found.pop("run"), found.pop("dataset")) == ("run", "synthetic")
+    assert found == {name: metrics[name] for name in found}
+    assert set(found) > {"epoch", "test_accuracy", "test_predicted"}
+
+
+def test_evaluate_takes_a_run_that_was_broken_off_after_an_epoch(bnjax_command, monkeypatch, tiny):
+    from bnjax.train import step
+
+    whole, calls = step.train_epoch, iter(range(9))
+
+    def broken(*args, **options):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return whole(*args, **options)
+
+    monkeypatch.setattr(step, "train_epoch", broken)
+    assert bnjax_command("train", *tiny, *SMALL, "--epochs", 2, "--out", "run")[0] == 130
+    code, out, _ = bnjax_command("evaluate", "run")
+    assert (code, json.loads(out)["epoch"]) == (0, 1)
+
+
+@pytest.mark.parametrize("what", ["absent", "empty", "begun"])
+def test_evaluate_of_what_holds_no_network_is_one_line(bnjax_command, tmp_path, what, monkeypatch):
+    if what == "empty":
+        (tmp_path / "run").mkdir()
+    if what == "begun":
+        with monkeypatch.context() as patch:
+            patch.setattr("bnjax.train.step.train_epoch", _interrupt)
+            bnjax_command("train", *SMALL, "--out", "run")
+    code, out, err = bnjax_command("evaluate", "run")
+    told = "holds no checkpoint" if what == "begun" else "is not a run directory: config.json: No such file"
+    assert (code, out) == (2, "")
+    assert err.startswith(f"bnjax: run {told}")
+    assert err.count("\n") == 1
 
 
 def test_sweep(bnjax_command, tmp_path):

@@ -10,14 +10,34 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
-from bnjax.data import Dataset, check
+from bnjax import spec as specs
+from bnjax.data import CLASSES, IMAGE_SHAPE, Dataset, check
 from bnjax.errors import ArgumentError
+from bnjax.spec import NetSpec
 
 Norm = Literal["batch", "none"]
 Init = Literal["he", "glorot"]
 DatasetName = Literal["synthetic", "cifar10"]
+Schedule = Literal["constant", "cosine"]
+Augment = Literal["none", "flip-crop"]
+Recipe = Literal["chapter", "plain", "best"]
 
 DEFAULT_EPOCHS: dict[DatasetName, int] = {"synthetic": 3, "cifar10": 30}
+# presets: what is given beside one wins
+RECIPES: dict[Recipe, dict[str, Any]] = {
+    "chapter": {"learning_rate": 0.1, "momentum": 0.9, "init": "he", "epochs": 30},
+    "plain": {"learning_rate": 0.1, "momentum": 0.0, "init": "he"},
+    "best": {
+        "learning_rate": 0.05,
+        "momentum": 0.9,
+        "init": "he",
+        "epochs": 30,
+        "schedule": "cosine",
+        "weight_decay": 5e-4,
+        "augment": "flip-crop",
+        "label_smoothing": 0.1,
+    },
+}
 
 
 class Limit(NamedTuple):
@@ -29,16 +49,22 @@ class Limit(NamedTuple):
 
 AT_LEAST_1 = Limit(lambda value: value >= 1, "at least 1")
 POSITIVE = Limit(lambda value: math.isfinite(value) and value > 0, "a positive number")
+NOT_NEGATIVE = Limit(lambda value: math.isfinite(value) and value >= 0, "0 or a positive number")
 FRACTION = Limit(lambda value: 0 <= value < 1, "at least 0 and less than 1")
 UINT32 = Limit(lambda value: 0 <= value < 2**32, "from 0 to 4294967295")
 
 
 class About(NamedTuple):
-    """What is told of a setting: its help, its limit, and what the help says holds where it is not given."""
+    """What is told of a setting: its help, its limit, and what the help says holds where it is not given.
+
+    `parser` makes the setting of what the command is given, called as `metavar` says.
+    """
 
     help: str
     limit: Limit | None = None
     unset: str | None = None
+    parser: Callable[[str], Any] | None = None
+    metavar: str | None = None
 
 
 class Setting(NamedTuple):
@@ -69,12 +95,31 @@ class Config:
     ] = "synthetic"
     epochs: Annotated[int, About("Passes over the training set.", AT_LEAST_1, "30 on cifar10, else 3")] = 3
     batch_size: Annotated[int, About("Images a step; an epoch leaves out what fills none.", AT_LEAST_1)] = 128
-    learning_rate: Annotated[float, About("SGD's learning rate, constant.", POSITIVE)] = 0.1
+    learning_rate: Annotated[float, About("SGD's learning rate, the first one.", POSITIVE)] = 0.1
     momentum: Annotated[float, About("SGD's momentum, in [0, 1).", FRACTION)] = 0.0
     init: Annotated[Init, About("How the kernels are drawn.")] = "he"
-    seed: Annotated[int, About("Of the kernels and the shuffling.", UINT32)] = 0
+    schedule: Annotated[
+        Schedule, About("The learning rate stays, or falls to 0 along half a cosine, step by step.")
+    ] = "constant"
+    weight_decay: Annotated[
+        float, About("So many times the kernels are added to their gradients.", NOT_NEGATIVE)
+    ] = 0.0
+    augment: Annotated[
+        Augment, About("flip-crop: training images mirrored and moved by up to 4 pixels, at random.")
+    ] = "none"
+    label_smoothing: Annotated[float, About("Share of a label spread over all classes.", FRACTION)] = 0.0
+    seed: Annotated[int, About("Of the kernels, the shuffling and the augmentation.", UINT32)] = 0
     train_examples: Annotated[
         int | None, About("Use only the first so many training images.", AT_LEAST_1, "all")
+    ] = None
+    spec: Annotated[
+        NetSpec | None,
+        About(
+            "A network of your own, a bnjax.models.NetSpec.",
+            unset="the chapter's",
+            parser=specs.read,
+            metavar="<FILE.py:NAME>",
+        ),
     ] = None
 
     def __post_init__(self) -> None:
@@ -84,13 +129,41 @@ class Config:
                 limit = Limit(setting.choices.__contains__, f"one of {', '.join(setting.choices)}")
             if limit and value is not None and not limit.holds(value):
                 raise ArgumentError(setting.name, f"must be {limit.words}, got {value}")
+        if self.spec is not None:
+            _check_spec(self.spec, self.norm)
 
     @classmethod
-    def of(cls, **values: Any) -> Self:
-        """`Config(**values)`, where None stands for what is usual: of epochs, the data set's number."""
+    def of(cls, *, recipe: Recipe | None = None, **values: Any) -> Self:
+        """`Config(**values)`, where None stands for what is usual.
+
+        That is what the recipe says, if one is named; else of epochs the data set's number, of the norm what
+        the spec has, if there is one, and the default of all others.
+        """
         given = {name: value for name, value in values.items() if value is not None}
-        usual = {"epochs": DEFAULT_EPOCHS[given.get("dataset", "synthetic")]}
-        return cls(**usual | given)
+        usual: dict[str, Any] = {"epochs": DEFAULT_EPOCHS[given.get("dataset", "synthetic")]}
+        if "spec" in given:
+            usual["norm"] = given["spec"].norm
+        return cls(**usual | (RECIPES[recipe] if recipe else {}) | given)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `from_json` takes."""
+        return dataclasses.asdict(self) | {"spec": self.spec.as_json() if self.spec else None}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The config whose `as_json` is `values`; a setting it knows nothing of has its default."""
+        spec = values.get("spec")
+        return cls(**values | {"spec": None if spec is None else NetSpec.from_json(spec)})
+
+
+def _check_spec(spec: NetSpec, norm: Norm) -> None:
+    """ArgumentError unless `spec` is of a network for these images and classes, with such a norm."""
+    gives = spec.shapes()[-1] if spec.layers else spec.input_shape
+    if (spec.input_shape, gives) != (IMAGE_SHAPE, (CLASSES,)):
+        fits = f"make {(CLASSES,)} of an image {IMAGE_SHAPE}"
+        raise ArgumentError("spec", f"must {fits}, and {spec.name} makes {gives} of {spec.input_shape}")
+    if spec.norm != norm:
+        raise ArgumentError("norm", f"must be {spec.norm}, as in the spec {spec.name}, got {norm}")
 
 
 @functools.cache

@@ -36,7 +36,8 @@ class Record(NamedTuple):
         try:
             record = json.loads((run / CONFIG).read_text())
             mean, std = (np.array(record["pixels"][name], np.float32) for name in ("mean", "std"))
-            return cls(Config(**record["config"]), Standardization(mean, std), record["environment"])
+            config = Config.from_json(record["config"])
+            return cls(config, Standardization(mean, std), record["environment"])
         except OSError as error:
             raise UserError(f"{run} is not a run directory: {CONFIG}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, UserError) as error:
@@ -45,11 +46,7 @@ class Record(NamedTuple):
     def write(self, run: Path) -> None:
         """Put it in the run directory `run`."""
         pixels = {name: array.tolist() for name, array in self.pixels._asdict().items()}
-        written = {
-            "config": dataclasses.asdict(self.config),
-            "pixels": pixels,
-            "environment": self.environment,
-        }
+        written = {"config": self.config.as_json(), "pixels": pixels, "environment": self.environment}
         replace_text(run / CONFIG, json.dumps(written, indent=2) + "\n")
 
 
@@ -61,8 +58,8 @@ class Restored(NamedTuple):
     notes: list[str]
 
 
-def environment(options: dict[str, str] | None = None) -> dict[str, Any]:
-    """What else the numbers depend on: versions, the machine's kind, XLA's `options`."""
+def environment(options: dict[str, str] | None = None, devices: int = 1) -> dict[str, Any]:
+    """What else the numbers depend on: versions, the machine's kind, how many devices, XLA's `options`."""
     import flax
     import optax
 
@@ -73,6 +70,7 @@ def environment(options: dict[str, str] | None = None) -> dict[str, Any]:
         **versions,
         "backend": device.platform,
         "device": device.device_kind,
+        "devices": devices,
         "cpu_count": os.cpu_count(),
         "compiler_options": options or {},
     }
@@ -88,7 +86,14 @@ class RunDirectory:
     @classmethod
     @contextlib.contextmanager
     def open(
-        cls, path: Path, config: Config, pixels: Standardization, options: dict[str, str], *, resume: bool
+        cls,
+        path: Path,
+        config: Config,
+        pixels: Standardization,
+        options: dict[str, str],
+        *,
+        resume: bool,
+        devices: int = 1,
     ) -> Iterator[Self]:
         """The directory `path`, new or to be resumed, written by no other process meanwhile.
 
@@ -104,18 +109,23 @@ class RunDirectory:
             if reopened:
                 directory._reopen(pixels)
             else:
-                Record(config, pixels, environment(options)).write(path)
+                Record(config, pixels, environment(options, devices)).write(path)
                 with writing(path / CHECKPOINTS):
                     (path / CHECKPOINTS).mkdir()
             yield directory
 
     def _reopen(self, pixels: Standardization) -> None:
-        """UserError where the run that was begun had another config or other data; more epochs are fine."""
+        """UserError where the run that was begun had another config or other data.
+
+        More epochs are fine, but where the learning rate falls to 0 at the last.
+        """
         record = Record.read(self.path)
-        for name, value in dataclasses.asdict(self.config).items():
-            was = getattr(record.config, name)
-            if value != was and not (name == "epochs" and value > was):
-                raise UserError(f"cannot resume: {self.path} was run with {name}={was}, not {value}")
+        for name in (field.name for field in dataclasses.fields(self.config)):
+            value, was = getattr(self.config, name), getattr(record.config, name)
+            longer = name == "epochs" and value > was and self.config.schedule == "constant"
+            if value != was and not longer:
+                told = "another spec" if name == "spec" else f"{name}={was}, not {value}"
+                raise UserError(f"cannot resume: {self.path} was run with {told}")
         if not all(map(np.array_equal, record.pixels, pixels)):
             raise UserError(f"cannot resume: {self.path} was run on other images than these")
         if self.config != record.config:

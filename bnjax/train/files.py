@@ -37,6 +37,8 @@ def check_out(out: Path) -> None:
 def _contents(out: Path) -> str:
     try:
         config = json.loads((out / CONFIG).read_text())["config"]
+        if config.get("spec"):
+            config["spec"] = config["spec"]["name"]
         return f"a run ({', '.join(f'{key}={value}' for key, value in config.items())})"
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return "files"

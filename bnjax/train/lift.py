@@ -17,6 +17,7 @@ def lift(
     options: dict[str, str] | None = None,
     *,
     resume: bool = False,
+    devices: int | None = None,
 ) -> list[RunResult]:
     """Train both networks by one recipe, then draw what batch norm lifts.
 
@@ -29,11 +30,12 @@ def lift(
       out: the directory to make; absent or empty.
       options: XLA's, to compile with; see `bnjax.train.step.compiler_options`.
       resume: go on with what of the two runs `out` holds.
+      devices: how many share each batch; see `bnjax.train.devices.placement`.
 
     Raises:
       UserError: as `run`.
     """
     configs = {norm: dataclasses.replace(config, norm=norm) for norm in get_args(Norm)}
-    results = list(run_all(configs, data, out, options, resume=resume, prefix="norm "))
+    results = list(run_all(configs, data, out, options, resume=resume, prefix="norm ", devices=devices))
     draw_lift(out)
     return results

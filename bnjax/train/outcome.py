@@ -6,10 +6,9 @@ from typing import Literal, NamedTuple
 Outcome = Literal["trained", "frozen", "unstable", "diverged"]
 
 CHANCE_LOSS = math.log(10)  # what a network that says 1/10 to every class loses
-FROZEN_MARGIN = (
-    0.02  # how near to it a loss is at it; SGD's noise in the last bias moves it by a tenth of this
-)
-CONSTANT_MARGIN = 1.0  # the same where every image gets one answer, which small batches move further
+FROZEN_MARGIN = 0.02  # how near a loss is at it; SGD's noise in the last bias moves it by a tenth of this
+CONSTANT_MARGIN = 1.0  # the same where the answer is constant, which small batches move further
+CONSTANT = 0.99  # the share of images with one answer from which on it is called so
 CLEARLY = 4.0  # standard deviations of guessing: 1 guess in 30,000 gets so far
 
 
@@ -37,9 +36,10 @@ def outcome(train_loss: float, test: Evaluation | None) -> Outcome:
 
     diverged: the training loss, the test loss or a logit of a test image is not finite.
     trained: test accuracy is clearly above chance, by more than four standard deviations of guessing.
-    frozen: it is not, and the losses are at log 10, within 0.02, or within 1 where every test image gets
-      the same class; a test loss below that says nothing more.
-    unstable: it is not, and one of the losses is above.
+    frozen: it is not, and both losses are at log 10, within 0.02, or within 1 where all test images but
+      one in a hundred get the same class.
+    unstable: it is not, and one of the losses is elsewhere: above, as where the rate is too high, or below,
+      as where the training set was learned by heart.
 
     `test` is None where the training loss already decides.
     """
@@ -47,9 +47,9 @@ def outcome(train_loss: float, test: Evaluation | None) -> Outcome:
         return "diverged"
     if above_chance(test):
         return "trained"
-    constant = max(test.predicted) == test.images
-    excess = max(train_loss, test.loss) - CHANCE_LOSS
-    return "frozen" if excess <= (CONSTANT_MARGIN if constant else FROZEN_MARGIN) else "unstable"
+    constant = max(test.predicted) >= CONSTANT * test.images
+    off = max(abs(loss - CHANCE_LOSS) for loss in (train_loss, test.loss))
+    return "frozen" if off <= (CONSTANT_MARGIN if constant else FROZEN_MARGIN) else "unstable"
 
 
 def above_chance(test: Evaluation) -> bool:

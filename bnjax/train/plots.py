@@ -15,6 +15,12 @@ from bnjax.train.outcome import CHANCE_LOSS
 LABELS = {"batch": "batch norm", "none": "no norm"}
 DATASETS = {"cifar10": "CIFAR-10", "synthetic": "Synthetic images"}
 INITS = {"he": "He", "glorot": "Glorot"}
+BEYOND = {  # plain SGD: what a title says of it
+    "schedule": "{schedule} schedule",
+    "weight_decay": "weight decay {weight_decay:g}",
+    "augment": "{augment} augmentation",
+    "label_smoothing": "label smoothing {label_smoothing:g}",
+}
 GREY = "0.85"
 COLORS = {"batch": "#0b6e99", "none": "#c4532b"}
 # the salt makes the SVG the same file each time it is drawn from the same numbers
@@ -37,6 +43,11 @@ def draw_lift(out: Path) -> None:
         f"{DATASETS[config['dataset']]}: SGD, learning rate {config['learning_rate']:g}, "
         f"momentum {config['momentum']:g}, {INITS[config['init']]} initialization"
     )
+    beyond = [
+        told for name, told in BEYOND.items() if config.get(name, "none") not in ("constant", "none", 0)
+    ]
+    if beyond:
+        title += "\n" + ", ".join(told.format(**config) for told in beyond)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         figure.suptitle(title)

@@ -15,6 +15,7 @@ import numpy as np
 from bnjax.data import Dataset
 from bnjax.train import step
 from bnjax.train.config import Config, select_examples
+from bnjax.train.devices import Placement, placement
 from bnjax.train.directory import RunDirectory
 from bnjax.train.files import check_out, locked, make_folder, replace_text
 from bnjax.train.outcome import Evaluation, Outcome, outcome
@@ -47,11 +48,12 @@ def run(
     *,
     resume: bool = False,
     label: str = "",
+    devices: int | None = None,
 ) -> RunResult:
     """Train and evaluate one network, writing the run directory `out` as it goes.
 
-    A loss that is not finite ends the run at once.  The same config on the same machine gives the same
-    numbers to the last bit, in one go or resumed.
+    A loss that is not finite ends the run at once.  The same config on the same machine and as many devices
+    gives the same numbers to the last bit, in one go or resumed.
 
     Args:
       config: the run's.
@@ -61,6 +63,7 @@ def run(
       resume: if `out` holds a run of this config, go on after its last whole epoch; it may have had fewer
         epochs, and then goes on to these.
       label: what the lines printed begin with, where several runs print.
+      devices: how many share each batch; see `bnjax.train.devices.placement`.
 
     Returns:
       The final training loss and test accuracy, and the outcome.
@@ -71,13 +74,15 @@ def run(
     """
     data = select_examples(data, config)
     pixels = step.standardization(data.train_images)
-    with RunDirectory.open(out, config, pixels, options or {}, resume=resume) as directory:
-        begin, steps = step.create(config, pixels, options)
+    place = placement(config.batch_size, devices)
+    count = place.number if place else 1
+    with RunDirectory.open(out, config, pixels, options or {}, resume=resume, devices=count) as directory:
+        total = config.epochs * (len(data.train_images) // config.batch_size)
+        begin, steps = step.create(config, pixels, options, total_steps=total, place=place)
         state, rows, notes = directory.restore(begin)
-        total = (config.epochs - len(rows)) * (len(data.train_images) // config.batch_size)
-        arrays = jax.device_put(data)
-        bar = label or ("batch norm" if config.norm == "batch" else "no norm")
-        with TrainingProgress(bar, total, config.batch_size) as progress:
+        state, arrays = jax.device_put((state, data), place.whole if place else None)
+        left = total - total * len(rows) // config.epochs
+        with TrainingProgress(label or _title(config), left, config.batch_size) as progress:
 
             def say(line: str) -> None:
                 progress.print(f"{label}: {line}" if label else line)
@@ -86,7 +91,7 @@ def run(
                 say(note)
             while len(rows) < config.epochs and not (rows and rows[-1]["outcome"] == "diverged"):
                 epoch = len(rows) + 1
-                state, row = _epoch(config, epoch, state, steps, arrays, progress.advance)
+                state, row = _epoch(config, epoch, state, steps, arrays, progress.advance, place)
                 for line in directory.append(row):
                     say(line)
                 directory.checkpoint(epoch, state)
@@ -103,6 +108,7 @@ def run_all(
     *,
     resume: bool = False,
     prefix: str = "",
+    devices: int | None = None,
 ) -> Iterator[RunResult]:
     """`run` every config in the folder of its name within `out`, yielding each result.
 
@@ -117,10 +123,18 @@ def run_all(
     rows = []
     with locked(out):
         for name, config in configs.items():
-            result = run(config, data, out / name, options, resume=resume, label=prefix + name)
+            told = prefix + name
+            result = run(config, data, out / name, options, resume=resume, label=told, devices=devices)
             rows.append(result.row())
             replace_text(out / "summary.json", json.dumps({"runs": rows}, indent=2) + "\n")
             yield result
+
+
+def _title(config: Config) -> str:
+    """The network in a word or two."""
+    if config.spec is not None:
+        return config.spec.name
+    return "batch norm" if config.norm == "batch" else "no norm"
 
 
 def _epoch(
@@ -130,26 +144,33 @@ def _epoch(
     steps: step.Steps,
     data: Dataset,
     report: Callable[[int, float], None],
+    place: Placement | None,
 ) -> tuple[step.TrainState, dict[str, Any]]:
     """Train one epoch and evaluate; the new state and the epoch's line of metrics."""
     start = time.perf_counter()
+    indices = step.epoch_indices(config.seed, epoch, len(data.train_images), config.batch_size)
+    first = (epoch - 1) * len(indices)
     state, losses = step.train_epoch(
         steps,
         state,
         data.train_images,
         data.train_labels,
-        step.epoch_indices(config.seed, epoch, len(data.train_images), config.batch_size),
+        indices,
+        first=first,
         scan=jax.default_backend() != "cpu",
         report=report,
     )
     seconds = time.perf_counter() - start
     loss = float(np.mean(losses, dtype=np.float64))
-    test = step.evaluate(steps, state, data.test_images, data.test_labels) if math.isfinite(loss) else None
+    test = None
+    if math.isfinite(loss):
+        at_once = 500 - (500 % place.number if place else 0)
+        test = step.evaluate(steps, state, data.test_images, data.test_labels, at_once)
     return state, {
         "epoch": epoch,
         "train_loss": loss if math.isfinite(loss) else None,
         **evaluated(test, len(data.test_images)),
-        "learning_rate": config.learning_rate,
+        "learning_rate": float(step.learning_rate(config, config.epochs * len(indices))(first)),
         "seconds": round(seconds, 3),
         "images_per_second": round(len(losses) * config.batch_size / seconds, 1),
         "outcome": outcome(loss, test),

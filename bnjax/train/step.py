@@ -5,7 +5,7 @@ Everything here is a function of arrays; files, logs and the terminal are `bnjax
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,9 @@ from flax import nnx
 
 from bnjax import ops
 from bnjax.models import CifarCNN
+from bnjax.train.augment import flip_crop
 from bnjax.train.config import Config
+from bnjax.train.devices import Placement
 from bnjax.train.outcome import Evaluation
 
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
@@ -39,8 +41,10 @@ class Standardization(NamedTuple):
 class Steps(NamedTuple):
     """The compiled functions of one network.
 
-    train: (state, images, labels, indices (batch,)) -> (state, loss); the state given is consumed.
-    train_scanned: the same over indices (steps, batch), one loss a step, as one compiled loop.
+    train: (state, images, labels, indices (batch,), number) -> (state, loss); the state given is consumed.
+      The augmentation is drawn by the step's number within the run, 0 if not given.
+    train_scanned: the same over indices (steps, batch), one loss a step, as one compiled loop; the number
+      is that of its first step.
     evaluate: (state, images, labels) -> what the network says of them, a `Tally`.
     """
 
@@ -87,27 +91,75 @@ def compiler_options() -> dict[str, str]:
     return _CPU_OPTIONS
 
 
-def network(config: Config, options: dict[str, str] | None = None) -> CifarCNN:
+def network(config: Config, options: dict[str, str] | None = None) -> CifarCNN | nnx.Sequential:
     """The config's network as it begins, its kernels drawn from the seed; arguments as of `create`."""
     convolve = functools.partial(ops.conv, weight_gradient="convolution" if options else "products")
-    return CifarCNN(config.norm, config.init, convolve=convolve, rngs=nnx.Rngs(config.seed))
+    rngs = nnx.Rngs(config.seed)
+    if config.spec is not None:
+        return config.spec.build(config.init, convolve=convolve, rngs=rngs)
+    return CifarCNN(config.norm, config.init, convolve=convolve, rngs=rngs)
+
+
+def learning_rate(config: Config, total_steps: int | None) -> optax.Schedule:
+    """The learning rate as a function of the steps done, of so many in the whole run.
+
+    Without `total_steps` there is no schedule but the constant one: ValueError where another is asked.
+    """
+    if config.schedule == "constant":
+        return optax.constant_schedule(config.learning_rate)
+    if total_steps is None:
+        return _no_schedule
+    return optax.cosine_decay_schedule(config.learning_rate, total_steps)
+
+
+def _no_schedule(count: jax.Array) -> jax.Array:
+    raise ValueError("a schedule needs total_steps, the steps of the whole run")
+
+
+def optimizer(config: Config, total_steps: int | None) -> optax.GradientTransformation:
+    """SGD: kernels decay; biases, γ and β, which are vectors, do not.  Momentum 0 keeps no buffer."""
+    constant = config.schedule == "constant"
+    rate = config.learning_rate if constant else learning_rate(config, total_steps)
+    sgd = optax.sgd(rate, momentum=config.momentum or None)
+    if not config.weight_decay:
+        return sgd
+    decay = optax.add_decayed_weights(
+        config.weight_decay, mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    )
+    return optax.chain(decay, sgd)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+    """Softmax cross-entropy of a batch; of each label a share `smoothing` is spread over all classes."""
+    if not smoothing:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
 
 
 def create(
-    config: Config, pixels: Standardization, options: dict[str, str] | None = None
+    config: Config,
+    pixels: Standardization,
+    options: dict[str, str] | None = None,
+    *,
+    total_steps: int | None = None,
+    place: Placement | None = None,
 ) -> tuple[TrainState, Steps]:
     """A network initialized from the config's seed, and the functions that train and evaluate it.
 
     Args:
-      config: its network and its optimizer are made; momentum 0 keeps no buffer.
+      config: its network and its optimizer are made.
       pixels: what images are standardized by, inside the compiled functions.
       options: XLA's, to compile with, as `compiler_options` returns them.  With these a convolution's
         weight gradient is XLA's convolution, without them products.
+      total_steps: of the whole run; training by a schedule needs it.
+      place: the devices, where they are several.  Each computes its part of a batch; the statistics, the loss
+        and the gradient are those of the whole batch, by sums in another order.
     """
     model = network(config, options)
     graphdef = nnx.graphdef(model)
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
-    optimizer = optax.sgd(config.learning_rate, momentum=config.momentum or None)
+    descent = optimizer(config, total_steps)
 
     def logits(params, batch_stats, images, *, train: bool):
         model = nnx.merge(graphdef, params, batch_stats, copy=True)
@@ -115,22 +167,27 @@ def create(
         outputs = model((images.astype(jnp.float32) - pixels.mean) / pixels.std)
         return outputs, nnx.state(model, nnx.BatchStat)
 
-    def train(state: TrainState, images, labels, indices):
+    def train(state: TrainState, images, labels, indices, number=0):
+        batch, targets = _split(images[indices], place), labels[indices]
+        if config.augment == "flip-crop":
+            batch = flip_crop(_augmentation_key(config.seed, number), batch)
+
         def loss(params):
-            outputs, batch_stats = logits(params, state.batch_stats, images[indices], train=True)
-            losses = optax.softmax_cross_entropy_with_integer_labels(outputs, labels[indices])
+            outputs, batch_stats = logits(params, state.batch_stats, batch, train=True)
+            losses = cross_entropy(outputs, targets, config.label_smoothing)
             return jnp.mean(losses), batch_stats
 
         (value, batch_stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = descent.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(params, batch_stats, opt_state), value
 
-    def train_scanned(state: TrainState, images, labels, indices):
-        return jax.lax.scan(lambda s, i: train(s, images, labels, i), state, indices)
+    def train_scanned(state: TrainState, images, labels, indices, number=0):
+        numbers = number + jnp.arange(len(indices))
+        return jax.lax.scan(lambda s, x: train(s, images, labels, *x), state, (indices, numbers))
 
     def evaluate(state: TrainState, images, labels):
-        outputs, _ = logits(state.params, state.batch_stats, images, train=False)
+        outputs, _ = logits(state.params, state.batch_stats, _split(images, place), train=False)
         classes = jnp.argmax(outputs, -1)
         losses = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
         return Tally(
@@ -140,12 +197,25 @@ def create(
             jnp.sum(losses),
         )
 
+    whole: dict[str, Any] = {"compiler_options": options} | ({"out_shardings": place.whole} if place else {})
     steps = Steps(
-        jax.jit(train, donate_argnums=0, compiler_options=options),
-        jax.jit(train_scanned, donate_argnums=0, compiler_options=options),
-        jax.jit(evaluate, compiler_options=options),
+        jax.jit(train, donate_argnums=0, **whole),
+        jax.jit(train_scanned, donate_argnums=0, **whole),
+        jax.jit(evaluate, **whole),
     )
-    return TrainState(params, batch_stats, optimizer.init(params)), steps
+    return TrainState(params, batch_stats, descent.init(params)), steps
+
+
+def _split(images: jax.Array, place: Placement | None) -> jax.Array:
+    """The images over the devices, if there are several and each gets as many."""
+    if place is None or len(images) % place.number:
+        return images
+    return jax.lax.with_sharding_constraint(images, place.split)
+
+
+def _augmentation_key(seed: int, number: int | jax.Array) -> jax.Array:
+    """A step's, from a stream that no kernel is drawn from."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**32 - 1), number)
 
 
 def epoch_indices(seed: int, epoch: int, examples: int, batch_size: int) -> np.ndarray:
@@ -165,6 +235,7 @@ def train_epoch(
     labels: jax.Array | np.ndarray,
     indices: np.ndarray,
     *,
+    first: int = 0,
     scan: bool,
     report: Callable[[int, float], None],
 ) -> tuple[TrainState, np.ndarray]:
@@ -174,6 +245,7 @@ def train_epoch(
       steps, state: as `create` returns them; the state is consumed.
       images, labels: the training set, on the device.
       indices: (steps, batch_size), as `epoch_indices` returns them.
+      first: how many steps the run has done before.
       scan: compile the epoch into one loop: best on GPU and TPU, which are faster than Python can feed
         them.  On CPU a convolution inside `lax.scan` is up to 26 times slower than outside.
       report: called with how many steps were done since the last call, and the newest loss.
@@ -182,13 +254,13 @@ def train_epoch(
       The new state, and the losses of the steps done.
     """
     if scan:
-        state, scanned = steps.train_scanned(state, images, labels, jnp.asarray(indices))
+        state, scanned = steps.train_scanned(state, images, labels, jnp.asarray(indices), first)
         losses = np.asarray(scanned)
         report(len(losses), float(losses[-1]))
         return state, losses
     losses = np.empty(len(indices), np.float32)
     for step, batch in enumerate(indices):
-        state, loss = steps.train(state, images, labels, batch)
+        state, loss = steps.train(state, images, labels, batch, first + step)
         losses[step] = value = float(loss)
         report(1, value)
         if not np.isfinite(losses[step]):

@@ -16,6 +16,7 @@ def sweep(
     options: dict[str, str] | None = None,
     *,
     resume: bool = False,
+    devices: int | None = None,
 ) -> Iterator[RunResult]:
     """Run every config, yielding each result, then draw the map of them.
 
@@ -28,10 +29,11 @@ def sweep(
       out: the directory to make; absent or empty.
       options: XLA's, to compile with; see `bnjax.train.step.compiler_options`.
       resume: go on with what of the runs `out` holds.
+      devices: how many share each batch; see `bnjax.train.devices.placement`.
 
     Raises:
       UserError: as `run`.
     """
     named = {folder(config): config for config in configs}
-    yield from run_all(named, data, out, options, resume=resume)
+    yield from run_all(named, data, out, options, resume=resume, devices=devices)
     draw_sweep(out)

@@ -20,11 +20,11 @@ class TrainedNetwork(nnx.Module):
     """A run's network together with the pixel mean and standard deviation it was trained with.
 
     Attributes:
-      network: the `CifarCNN`, in evaluation mode.
+      network: the `CifarCNN`, or what the run's spec builds, in evaluation mode.
       mean, std: a colour channel's, in units of a pixel value (0–255).
     """
 
-    def __init__(self, network: CifarCNN, pixels: step.Standardization):
+    def __init__(self, network: CifarCNN | nnx.Sequential, pixels: step.Standardization):
         self.network = network
         self.mean = tuple(pixels.mean.tolist())
         self.std = tuple(pixels.std.tolist())

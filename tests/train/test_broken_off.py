@@ -20,8 +20,10 @@ PROGRAM = """
 import os, signal, sys
 import bnjax.data
 from bnjax.data import synthetic
+from bnjax.train import progress
 small = synthetic.generate(train=96, test=20)
 bnjax.data.load = lambda *_: small
+progress.PLAIN_INTERVAL_SECONDS = float("inf")  # on a slow machine too, stderr holds errors alone
 if sys.argv[1] != "none":
     from bnjax.train import checkpoints
     whole, place = checkpoints._digests, int(sys.argv[1])
@@ -102,12 +104,7 @@ def test_a_closed_pipe_ends_it_quietly(tmp_path, in_one_go):
 
 @pytest.mark.slow
 def test_where_there_is_no_room_it_says_so_in_one_line_and_keeps_what_is_whole(tmp_path, in_one_go):
-    limited = (
-        "sh",
-        "-c",
-        'ulimit -f 2048; exec "$@"',
-        "sh",
-    )  # a file's blocks of 512 bytes: less than a state
+    limited = ("sh", "-c", 'ulimit -f 2048; exec "$@"', "sh")  # blocks of 512 bytes a file: less than a state
     process = begin(tmp_path, before=limited)
     _, err = process.communicate()
     assert process.returncode == 2

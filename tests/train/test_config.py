@@ -1,6 +1,7 @@
 """The settings: one table for Python and the command, and each limit named by the field."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 from typing import get_args
@@ -10,6 +11,7 @@ import pytest
 import bnjax
 from bnjax import models
 from bnjax.errors import ArgumentError
+from bnjax.models import CIFAR_CNN_BN, CIFAR_CNN_NO_BN, NetSpec, dense, flatten
 from bnjax.train import config
 from bnjax.train.config import Config, settings
 
@@ -33,13 +35,43 @@ def test_none_is_what_is_usual():
     assert Config.of(dataset="cifar10", epochs=2, train_examples=None) == Config(dataset="cifar10", epochs=2)
 
 
+def test_a_recipe_is_what_is_usual_and_what_is_given_wins():
+    assert Config.of(recipe="chapter") == Config(momentum=0.9, epochs=30)
+    assert Config.of(recipe="chapter", epochs=2, momentum=0.0) == Config(epochs=2)
+    assert Config.of(recipe="plain", dataset="cifar10") == Config(dataset="cifar10", epochs=30)
+    best = Config.of(recipe="best", learning_rate=0.1, label_smoothing=0.0)
+    assert (best.schedule, best.augment, best.label_smoothing) == ("cosine", "flip-crop", 0.0)
+    assert best.learning_rate == 0.1
+    assert set(config.RECIPES) == set(get_args(config.Recipe))
+
+
+def test_a_spec_says_its_norm_and_must_be_of_images_and_classes():
+    for spec, norm, other in ((CIFAR_CNN_BN, "batch", "none"), (CIFAR_CNN_NO_BN, "none", "batch")):
+        assert Config.of(spec=spec).norm == norm
+        with pytest.raises(ArgumentError, match=f"norm must be {norm}, as in the spec cifarCnn"):
+            Config.of(spec=spec, norm=other)
+    for layers, shape, message in [
+        ([flatten(), dense(3072, 9)], (32, 32, 3), r"and odd makes \(9,\) of \(32, 32, 3\)"),
+        ([flatten(), dense(12, 10)], (2, 2, 3), r"and odd makes \(10,\) of \(2, 2, 3\)"),
+        ([], (32, 32, 3), "and odd makes"),
+    ]:
+        with pytest.raises(ArgumentError, match=rf"^spec must make \(10,\) of an image .*{message}"):
+            Config.of(spec=NetSpec("odd", layers, shape))
+
+
+def test_a_config_there_and_back():
+    for one in (Config(), Config.of(spec=CIFAR_CNN_NO_BN, recipe="best")):
+        assert Config.from_json(json.loads(json.dumps(one.as_json()))) == one
+    assert Config.from_json({"norm": "none", "momentum": 0.9}) == Config(norm="none", momentum=0.9)
+
+
 @pytest.mark.parametrize("command", ["train", "lift", "sweep"])
 def test_every_field_is_an_option_with_its_help(bnjax_command, command):
     code, out, _ = bnjax_command(command, "--help")
     told = " ".join(out.split())
     assert [setting.name for setting in settings()] == [field.name for field in dataclasses.fields(Config)]
     for setting in settings():
-        expected = not (command == "lift" and setting.name == "norm")
+        expected = not (command == "lift" and setting.name in ("norm", "spec"))
         assert (f"--{setting.name.replace('_', '-')} <" in told) == expected
         assert (setting.about.help in told) == expected
     assert code == 0

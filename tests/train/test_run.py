@@ -1,19 +1,23 @@
 """A run directory: what it holds, when it is refused, and how a run is judged."""
 
+import dataclasses
 import json
 import math
 import os
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bnjax.data import synthetic
 from bnjax.errors import UserError
+from bnjax.spec import NetSpec, conv_bn, dense, flatten, max_pool
 from bnjax.train import checkpoints, files, step
 from bnjax.train import run as runs
 from bnjax.train.config import Config, select_examples
 from bnjax.train.files import check_out
+from bnjax.train.trained import load
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +85,11 @@ def test_a_run_whose_loss_is_not_finite_stops_at_once_and_says_so(tmp_path, data
         ({"learning_rate": 0.0}, "learning_rate must be a positive number, got 0.0"),
         ({"learning_rate": math.nan}, "learning_rate must be a positive number, got nan"),
         ({"momentum": 1.0}, "momentum must be at least 0 and less than 1, got 1.0"),
+        ({"weight_decay": -1e-4}, "weight_decay must be 0 or a positive number, got -0.0001"),
+        ({"weight_decay": math.nan}, "weight_decay must be 0 or a positive number, got nan"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be at least 0 and less than 1, got 1.0"),
+        ({"schedule": "linear"}, "schedule must be one of constant, cosine, got linear"),
+        ({"augment": "cutout"}, "augment must be one of none, flip-crop, got cutout"),
         ({"momentum": math.nan}, "momentum must be at least 0 and less than 1, got nan"),
         ({"seed": -1}, "seed must be from 0 to 4294967295, got -1"),
         ({"train_examples": 0}, "train_examples must be at least 1, got 0"),
@@ -218,6 +227,37 @@ def test_a_resumed_run_is_the_run_in_one_go(
     assert untimed(out) == untimed(unbroken[0])
     assert (out / "log.txt").read_text() == (unbroken[0] / "log.txt").read_text()
     assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in unbroken[0].iterdir())
+
+
+SPEC = NetSpec("thin", [conv_bn(3, 4, 3, stride=2), max_pool(4, 4), flatten(), dense(64, 10)])
+
+
+def test_a_run_of_every_option_and_a_spec_resumed_is_the_run_in_one_go(tmp_path, data, monkeypatch):
+    config = Config.of(recipe="best", epochs=3, batch_size=8, spec=SPEC)
+    whole = runs.run(config, data, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        break_off(patch, step, "train_epoch", 3)
+        with pytest.raises(KeyboardInterrupt):
+            runs.run(config, data, tmp_path / "run")
+    assert runs.run(config, data, tmp_path / "run", resume=True) == whole
+    assert untimed(tmp_path / "run") == untimed(tmp_path / "whole")
+    rates = [row["learning_rate"] for row in rows(tmp_path / "run")]
+    np.testing.assert_allclose(rates, [0.05, 0.0375, 0.0125], rtol=1e-5)
+    record = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert record["spec"]["layers"][0] == {
+        "layer": "conv_bn", "inputs": 3, "outputs": 4, "kernel": 3, "stride": 1 + 1
+    }  # fmt: skip
+    images = jnp.asarray(data.test_images)
+    assert load(tmp_path / "run")(images).tolist() == load(tmp_path / "whole")(images).tolist()
+    for change, message in [
+        ({"epochs": 4}, "was run with epochs=3, not 4"),  # the schedule would be another from the start
+        ({"spec": dataclasses.replace(SPEC, name="other")}, "was run with another spec"),
+        ({"augment": "none"}, "was run with augment=flip-crop, not none"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            runs.run(dataclasses.replace(config, **change), data, tmp_path / "run", resume=True)
+    with pytest.raises(UserError, match=r"already holds a run \(norm=batch, .*spec=thin\)"):
+        runs.run(config, data, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

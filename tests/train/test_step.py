@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from bnjax.data import synthetic
+from bnjax.spec import NetSpec, conv_bn, dense, flatten
 from bnjax.train import step
 from bnjax.train.config import Config
 
 BATCH = 8
+THIN = NetSpec("thin", [conv_bn(3, 4, 3, stride=4), flatten(), dense(256, 10)])  # compiled in a second
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +21,12 @@ def data():
 
 def create(data, options=None, **recipe):
     recipe = {"norm": "batch", "init": "glorot", "learning_rate": 0.05, "momentum": 0.0, "seed": 0} | recipe
-    return step.create(Config(**recipe), step.standardization(data.train_images), options)
+    return step.create(Config(**recipe), step.standardization(data.train_images), options, total_steps=10)
 
 
 def epoch(data, scan=False, epochs=1, **options):
     state, steps = create(data, **options)
-    losses = []
+    losses: list[float] = []
     for number in range(epochs):
         indices = step.epoch_indices(0, number, len(data.train_images), BATCH)
         state, new = step.train_epoch(
@@ -33,6 +35,7 @@ def epoch(data, scan=False, epochs=1, **options):
             jnp.asarray(data.train_images),
             jnp.asarray(data.train_labels),
             indices,
+            first=len(losses),
             scan=scan,
             report=lambda steps, loss: None,
         )
@@ -99,6 +102,81 @@ def test_momentum_is_sgds(data):
     plain, heavy = (epoch(data, momentum=momentum)[2] for momentum in (0.0, 0.9))
     np.testing.assert_allclose(plain[:2], heavy[:2], rtol=1e-6)
     assert abs(plain[3] - heavy[3]) > 1e-4
+
+
+def one_step(data, number=0, **options):
+    """The state before a step and after, both as lists, and the gradient by plain SGD at rate 1."""
+    found = []
+    for recipe in (options, options | {"learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0}):
+        state, steps = create(data, **recipe)
+        before = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+        state, _ = steps.train(state, data.train_images, data.train_labels, np.arange(BATCH), number)
+        found.append([np.asarray(leaf) for leaf in jax.tree.leaves(state.params)])
+    return before, found[0], [b - a for b, a in zip(before, found[1], strict=True)]
+
+
+def test_kernels_decay_and_vectors_do_not(data):
+    before, after, grads = one_step(data, weight_decay=0.3, learning_rate=0.01, spec=THIN)
+    for w, new, grad in zip(before, after, grads, strict=True):
+        expected = w - 0.01 * (grad + (0.3 * w if w.ndim > 1 else 0))
+        np.testing.assert_allclose(new, expected, rtol=1e-4, atol=1e-6)
+    assert any(w.ndim == 1 and w.any() for w in before)  # γ: a decay would be seen
+
+
+def test_the_rate_falls_along_half_a_cosine(data):
+    config = Config(schedule="cosine", learning_rate=0.2)
+    rates = [float(step.learning_rate(config, 10)(done)) for done in (0, 5, 10)]
+    np.testing.assert_allclose(rates, [0.2, 0.1, 0], atol=1e-8)
+    state, steps = create(data, schedule="cosine", learning_rate=0.01, spec=THIN)
+    flat, constant = create(data, learning_rate=0.01, spec=THIN)
+    arguments = (data.train_images, data.train_labels, np.arange(BATCH))
+    for done in range(10):
+        before = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+        flat = flat._replace(params=jax.tree.map(jnp.copy, state.params))
+        (state, _), (flat, _) = steps.train(state, *arguments), constant.train(flat, *arguments)
+        moves = [
+            np.concatenate([(b - a).ravel() for b, a in zip(before, map(np.asarray, leaves), strict=True)])
+            for leaves in (jax.tree.leaves(state.params), jax.tree.leaves(flat.params))
+        ]
+        share = (1 + np.cos(np.pi * done / 10)) / 2
+        np.testing.assert_allclose(moves[0] @ moves[1] / (moves[1] @ moves[1]), share, atol=2e-3)
+
+
+def test_a_schedule_without_its_length_is_refused(data):
+    config = Config(schedule="cosine", spec=THIN)
+    state, steps = step.create(config, step.standardization(data.train_images))
+    with pytest.raises(ValueError, match="needs total_steps"):
+        steps.train(state, data.train_images, data.train_labels, np.arange(BATCH))
+
+
+def test_smoothing_spreads_a_share_of_the_label():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(5, 10)), jnp.float32)
+    labels = jnp.arange(5)
+    log_p = np.asarray(jax.nn.log_softmax(logits))
+    right = log_p[np.arange(5), np.arange(5)]
+    np.testing.assert_allclose(step.cross_entropy(logits, labels, 0.0), -right, rtol=1e-6)
+    expected = -(0.8 * right + 0.2 * log_p.mean(1))
+    np.testing.assert_allclose(step.cross_entropy(logits, labels, 0.2), expected, rtol=1e-6)
+
+
+def test_augmentation_is_of_the_seed_and_the_step_and_of_training_alone(data):
+    state, steps = create(data, spec=THIN, augment="flip-crop")
+    _, plain = create(data, spec=THIN)
+
+    def loss(steps, number):
+        copied = jax.tree.map(jnp.copy, state)
+        return float(steps.train(copied, data.train_images, data.train_labels, np.arange(BATCH), number)[1])
+
+    assert loss(steps, 3) == loss(create(data, spec=THIN, augment="flip-crop")[1], 3)
+    assert len({loss(steps, number) for number in (0, 1, 2)} | {loss(plain, 0)}) == 4
+    loop, scanned = (
+        epoch(data, scan=s, augment="flip-crop", learning_rate=1e-3, epochs=2, spec=THIN)
+        for s in (False, True)
+    )
+    np.testing.assert_allclose(loop[2], scanned[2], rtol=1e-5)
+    state, steps, _ = loop
+    found = [step.evaluate(s, state, data.test_images, data.test_labels) for s in (steps, plain)]
+    assert found[0] == found[1]
 
 
 def test_every_test_image_is_counted_once(data):

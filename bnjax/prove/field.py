@@ -18,7 +18,8 @@ zero there, and replaces t² by p.  Modulo τ² the formulas √(p + τq) = √p
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeGuard
 
@@ -51,40 +52,78 @@ class Definition:
     rule: Rule | None
 
 
+@dataclass(frozen=True)
+class Function:
+    """The atom `name` with slots 0, 1, ...: the function `kind` ("exp", "log", ...) of `argument`.
+
+    `rule` is an equation that holds of it, from left to right, where there is one.
+    """
+
+    name: str
+    kind: str
+    argument: Poly
+    rule: Rule | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.kind}({self.argument})"
+
+
 class Field(Ring):
-    """A ring with quotients and square roots, their definitions and obligations."""
+    """A ring with quotients, square roots and functions, their definitions and obligations."""
 
     def __init__(self, seconds: float = math.inf):
         super().__init__(seconds)
         self.definitions: list[Definition] = []
         self.obligations: dict[str, Obligation] = {}
         self.where = ""
+        self.functions: list[Function] = []
+        self.assumed: list[Poly] = []  # what is > 0 in the case that is looked at
         self._inverted: set[str] = set()  # atoms that stand with negative powers: no rule may remove them
+        self._frozen: set[str] = set()  # functions, and what they are functions of: no rule removes them
         self._reduced: dict[Monomial, Poly] = {}
 
     def require(self, claim: str, discharged: bool) -> None:
         """Record an obligation, once."""
-        used = [d for d in self.definitions if d.name in claim]
-        if used:
-            claim += ", where " + ", ".join(f"{d.name}{'²' * (d.power - 1)} = {d.value}" for d in used)
+        claim = self._in_full(claim)
         self.obligations.setdefault(claim, Obligation(claim, discharged, self.where))
+
+    def _in_full(self, claim: str) -> str:
+        """A claim with the definitions of its names, and with the case that it is made for."""
+        used = [f"{d.name}{'²' * (d.power - 1)} = {d.value}" for d in self.definitions if d.name in claim]
+        used += [str(f) for f in self.functions if f.name in claim]
+        used += [case for case in (f"{poly} > 0" for poly in self.assumed) if case != claim]
+        return f"{claim}, where {', '.join(used)}" if used else claim
+
+    def require_positive(self, poly: Poly, known: int = UNKNOWN) -> None:
+        """The obligation poly > 0, which `known`, or the case that is looked at, may show."""
+        self.require(f"{poly} > 0", known == POSITIVE or self.is_assumed(poly))
+
+    def is_assumed(self, poly: Poly) -> bool:
+        """Whether `poly` is at least a positive multiple of something > 0 in this case."""
+        for positive in self.assumed:
+            monomial, coefficient = next(iter(positive.terms.items()))
+            ratio = poly.terms.get(monomial, Fraction(0)) / coefficient
+            if ratio > 0 and self.sign(poly - self.constant(ratio) * positive) >= NONNEGATIVE:
+                return True
+        return False
 
     def inverse(self, poly: Poly, known: int = UNKNOWN) -> Poly:
         """1/poly; `known` is what the caller knows of poly's sign."""
-        base, tangent = self._split(poly)
+        base, tangent = self.split(poly)
         quotient = self._inverse(base, max(known, self.sign(base)))
         return quotient - self.entry(INFINITESIMAL) * tangent * quotient * quotient
 
     def root(self, poly: Poly, known: int = UNKNOWN) -> Poly:
         """√poly, with the obligation poly > 0 (its derivative exists nowhere else)."""
-        base, tangent = self._split(poly)
+        base, tangent = self.split(poly)
         root = self._root(base, max(known, self.sign(base)))
         if not tangent.terms:
             return root
         half = self.constant(Fraction(1, 2)) * self._inverse(root, POSITIVE)
         return root + self.entry(INFINITESIMAL) * tangent * half
 
-    def _split(self, poly: Poly) -> tuple[Poly, Poly]:
+    def split(self, poly: Poly) -> tuple[Poly, Poly]:
+        """p and q, reduced, where `poly` is p + τ·q."""
         poly = self.reduce(poly)
         return self.part(poly, INFINITESIMAL, 0), self.part(poly, INFINITESIMAL, 1)
 
@@ -106,17 +145,18 @@ class Field(Ring):
             else:
                 self._inverted.add(factor.name)
                 inverted = self.entry(*factor, -1)
-            result *= self._raised(inverted, power)
+            result *= self.raised(inverted, power)
         return result
 
-    def _raised(self, unit: Poly, power: int) -> Poly:
+    def raised(self, unit: Poly, power: int) -> Poly:
         """The power of a monomial without sums; it may be negative."""
         ((monomial, coefficient),) = unit.terms.items()
         return Poly(self, {tuple((f, p * power) for f, p in monomial): coefficient**power})
 
     def _require_nonzero(self, poly: Poly, known: int) -> None:
-        if known != POSITIVE:
-            self.require(f"{poly} ≠ 0", poly.constant() is not None)
+        if known != POSITIVE and self._in_full(f"{poly} > 0") not in self.obligations:
+            shown = poly.constant() is not None or self.is_assumed(poly) or self.is_assumed(-poly)
+            self.require(f"{poly} ≠ 0", shown)
 
     def _root(self, poly: Poly, known: int) -> Poly:
         if not poly.terms:
@@ -124,8 +164,8 @@ class Field(Ring):
         outside, inside = self._square_part(poly)
         if inside.constant() == 1:
             return outside
-        self.require(f"{poly} > 0", known == POSITIVE)
-        return outside * self._raised(self._define(2, inside, POSITIVE), -1)
+        self.require_positive(poly, known)
+        return outside * self.raised(self._define(2, inside, POSITIVE), -1)
 
     def _square_part(self, poly: Poly) -> tuple[Poly, Poly]:
         """poly as a square of something positive, times the rest: √poly = the first · √the second."""
@@ -147,17 +187,47 @@ class Field(Ring):
         free = sorted(poly.free())
         slots = self.rename(poly, {index: slot for slot, index in enumerate(free)})
         for definition in self.definitions:
-            if definition.power == power:
-                for order in itertools.permutations(range(len(free))):
-                    if self.rename(definition.value, dict(enumerate(order))) == slots:
-                        return self.entry(definition.name, tuple(free[k] for k in order), -1)
+            indices = self.indices_of(definition.value, slots, free) if definition.power == power else None
+            if indices is not None:
+                return self.entry(definition.name, indices, -1)
         name = f"t.{len(self.definitions)}"  # no Python parameter is called so
         positive = known >= NONNEGATIVE  # and not zero, by its obligation
         self.atom(Atom(name, self._slot_sizes(slots), positive=positive))
-        rule = self._solved(name, power, slots)
+        rule = None if self.assumed else self._solved(name, power, slots)  # it would hold in this case only
         self.definitions.append(Definition(name, power, slots, rule))
         self._reduced.clear()
         return self.entry(name, tuple(free), -1)
+
+    def indices_of(self, value: Poly, slots: Poly, free: Sequence[int]) -> tuple[int, ...] | None:
+        """The indices at which `value` is what `slots` is at the indices `free`; None if there are none."""
+        for order in itertools.permutations(range(len(free))):
+            if self.rename(value, dict(enumerate(order))) == slots:
+                return tuple(free[k] for k in order)
+        return None
+
+    def named(self, poly: Poly, known: int) -> Poly:
+        """The entry t of an atom with t = poly; `known` is poly's sign."""
+        return self.raised(self._define(1, poly, known), -1)
+
+    def apply(self, kind: str, argument: Poly, **kinds: bool) -> Poly:
+        """The entry of the atom that is the function `kind` of `argument`, made if it is not there."""
+        free = sorted(argument.free())
+        slots = self.rename(argument, {index: slot for slot, index in enumerate(free)})
+        for function in self.functions:
+            indices = self.indices_of(function.argument, slots, free) if function.kind == kind else None
+            if indices is not None:
+                return self.entry(function.name, indices)
+        name = f"{kind}.{len(self.functions)}"
+        self.atom(Atom(name, self._slot_sizes(slots), **kinds))
+        self.functions.append(Function(name, kind, slots))
+        self._frozen |= {name, *(n for m in slots.terms for (n, _), _ in entries_of(m))}
+        return self.entry(name, tuple(free))
+
+    def rewrite(self, name: str, rule: Rule) -> None:
+        """Give the function of this name a rule."""
+        place = next(k for k, function in enumerate(self.functions) if function.name == name)
+        self.functions[place] = replace(self.functions[place], rule=rule)
+        self._reduced.clear()
 
     def _slot_sizes(self, poly: Poly) -> tuple[str, ...]:
         sizes = {
@@ -180,7 +250,7 @@ class Field(Ring):
                 if rank is None or not all(self._is_unit(f) for f, _ in unit):
                     continue
                 rest = poly - Poly(self, {monomial: coefficient})
-                scale = self._raised(Poly(self, {unit: coefficient}), -1)
+                scale = self.raised(Poly(self, {unit: coefficient}), -1)
                 definition = self.entry(name, tuple(sorted(slots)), power)
                 rule = rule_for(factor, exponent, (definition - rest) * scale)
                 if self._is_free_of(rule, rest, unit) and (best is None or rank < best[0]):
@@ -194,7 +264,13 @@ class Field(Ring):
         name, indices = factor
         atom = self.atoms[name]
         known = name == INFINITESIMAL or atom.boolean or atom.size
-        if known or exponent < 1 or set(indices) != slots or len(indices) != len(slots):
+        if (
+            known
+            or name in self._frozen
+            or exponent < 1
+            or set(indices) != slots
+            or len(indices) != len(slots)
+        ):
             return None
         if not alone and (self._is_defined(name) or name in self._inverted):
             return None
@@ -219,7 +295,7 @@ class Field(Ring):
 
     def reduce(self, poly: Poly) -> Poly:
         """The same value, with every rule applied until none applies."""
-        rules = [d.rule for d in self.definitions if d.rule]
+        rules = [f.rule for f in self.functions if f.rule] + [d.rule for d in self.definitions if d.rule]
         if not rules:
             return poly
         result = self.constant(0)
@@ -238,7 +314,7 @@ class Field(Ring):
         return Poly(self, {monomial: Fraction(1)})
 
     def _rewritten(self, rule: Rule, hit: Hit) -> Poly:
-        value = self._raised(rule.value, hit.times) if hit.times < 0 else rule.value**hit.times
+        value = self.raised(rule.value, hit.times) if rule.has_unit() else rule.value**hit.times
         result = self.constant(0)
         for monomial, coefficient in value.terms.items():
             bound, entries = flatten(monomial)
@@ -280,11 +356,15 @@ class Field(Ring):
 
     def vanishes(self, poly: Poly) -> bool:
         """True only if `poly` is zero wherever the obligations hold."""
+        return not self.cleared(poly).terms
+
+    def cleared(self, poly: Poly) -> Poly:
+        """`poly` times powers of what is not zero, so that no quotient or root without a rule is left."""
         poly = self.reduce(poly)
         for definition in reversed(self.definitions):
             if poly.terms and definition.rule is None:
                 poly = self.reduce(self._cleared(poly, definition))
-        return not poly.terms
+        return poly
 
     def _cleared(self, poly: Poly, definition: Definition) -> Poly:
         """`poly` times a power of t high enough, and t**power replaced by its value."""

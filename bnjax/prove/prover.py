@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bnjax.errors import one_line
 from bnjax.prove.cases import DUALITY, Examination, examine
-from bnjax.prove.counterexample import find_counterexample
+from bnjax.prove.counterexample import find_counterexample, is_decided_somewhere
 from bnjax.prove.limits import TimeLimit, TimeUp
 from bnjax.prove.proof import Proof, claim
 from bnjax.prove.tracing import parse_arguments, without_custom_rules
@@ -59,7 +59,7 @@ def prove_vjp(
     try:
         with TimeLimit(seen.deadline):
             seen = examine(op, primal, arguments, seen.deadline)
-            proof = seen.proof if seen.shown else _with_counterexample(seen)
+            proof = _off_thin_kinks(seen) if seen.shown else _with_counterexample(seen)
     except TimeUp:
         seen.proof = proof = Proof("refused", "", reason="the time limit was reached")
     except Exception as error:  # a fault of the prover is no verdict
@@ -68,6 +68,15 @@ def prove_vjp(
     proof = replace(proof, claim=claim(proof, arguments, traced, seen.held))
     asked = (op, primal, shapes, tuple(positive))
     return replace(proof, seconds=time.monotonic() - start, _asked=asked)
+
+
+def _off_thin_kinks(seen: Examination) -> Proof:
+    """The proof, unless no point is found that lies on no kink: then it might be of nothing."""
+    asked = (seen.op, seen.primal, seen.arguments, seen.deadline)
+    if seen.compares and not is_decided_somewhere(*asked):
+        reason = "wherever it was looked at, numbers that are compared are equal"
+        return replace(seen.proof, status="refused", reason=reason)
+    return seen.proof
 
 
 def _with_counterexample(seen: Examination) -> Proof:

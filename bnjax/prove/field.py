@@ -10,10 +10,20 @@ One solved term.  From t² = σ² + ε follows ε = t² − σ²; or, where one 
 more, its powers may be negative, and equal values have equal normal forms, under sums over c as well.
 `_solved` picks the term; where none can be had, `vanishes` clears the powers of t instead.
 
+Relations of roots.  Of √p, √q and √(p·q) each is the product of two others over a polynomial.  Whenever an
+atom is defined, those without a solved term are looked at again: p·q may have become t²·u², and then
+√(p·q) = t·u; or p·q·r… of some radicands is a square s², and then √p = s/(√q·√r·…), which rewrites odd
+powers of √p.
+
+Sums of zeros.  Σ_i dy_i·a_i is zero where every a_i is, and in a_i the index is free, so that the powers of
+t_i can be cleared.
+
 Why it is sound.  A rule is an equation between reals that holds for all values of its indices, wherever
 the obligations hold; rewriting by it changes no value.  `vanishes` multiplies by powers of t, which is not
-zero there, and replaces t² by p.  Modulo τ² the formulas √(p + τq) = √p + τq/(2√p) and
-1/(p + τq) = 1/p − τq/p² are the definition of the derivative of root and quotient.
+zero there, and replaces t² by p.  A square root of what is positive is the one polynomial with this square
+that is not negative, and that is shown of s before it is taken.  Modulo τ² the formulas
+√(p + τq) = √p + τq/(2√p) and 1/(p + τq) = 1/p − τq/p² are the definition of the derivative of root and
+quotient.
 """
 
 import itertools
@@ -26,6 +36,7 @@ from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Poly, Ring
 from bnjax.prove.monomials import Entry, Factor, Monomial, Sum, entries_of, flatten
 from bnjax.prove.rewriting import Hit, Rule, find_hit, rule_for
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
+from bnjax.prove.squares import square_part, square_root
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,7 @@ class Field(Ring):
         self.definitions: list[Definition] = []
         self.obligations: dict[str, Obligation] = {}
         self.where = ""
+        self._relations: dict[str, Rule] = {}  # of atoms that are defined, and have no solved term
         self._inverted: set[str] = set()  # atoms that stand with negative powers: no rule may remove them
         self._reduced: dict[Monomial, Poly] = {}
 
@@ -121,26 +133,14 @@ class Field(Ring):
     def _root(self, poly: Poly, known: int) -> Poly:
         if not poly.terms:
             raise Outside("the square root of zero has no derivative")
-        outside, inside = self._square_part(poly)
+        outside, inside = square_part(poly)
         if inside.constant() == 1:
             return outside
         self.require(f"{poly} > 0", known == POSITIVE)
+        whole = self._positive_root([inside])
+        if whole is not None:
+            return outside * whole
         return outside * self._raised(self._define(2, inside, POSITIVE), -1)
-
-    def _square_part(self, poly: Poly) -> tuple[Poly, Poly]:
-        """poly as a square of something positive, times the rest: √poly = the first · √the second."""
-        if len(poly.terms) > 1:
-            return self.constant(1), poly
-        ((monomial, coefficient),) = poly.terms.items()
-        root = _rational_root(coefficient)
-        outside, inside = self.constant(root or 1), self.constant(1 if root else coefficient)
-        for factor, power in monomial:
-            positive = isinstance(factor, Entry) and self.atoms[factor.name].positive
-            half = power // 2 if positive else 0
-            outside *= Poly(self, {((factor, half),) if half else (): Fraction(1)})
-            rest = power - 2 * half
-            inside *= Poly(self, {((factor, rest),) if rest else (): Fraction(1)})
-        return outside, inside
 
     def _define(self, power: int, poly: Poly, known: int) -> Poly:
         """t⁻¹ where t**power = poly: an atom that may be there already."""
@@ -157,6 +157,7 @@ class Field(Ring):
         rule = self._solved(name, power, slots)
         self.definitions.append(Definition(name, power, slots, rule))
         self._reduced.clear()
+        self._look_again()
         return self.entry(name, tuple(free), -1)
 
     def _slot_sizes(self, poly: Poly) -> tuple[str, ...]:
@@ -217,9 +218,64 @@ class Field(Ring):
         used = {n for d in self.definitions if d.rule for n in d.rule.names()}
         return name not in elsewhere | used
 
+    def _look_again(self) -> None:
+        """Relations of the atoms without a solved term, which a new definition may have brought."""
+        for definition in self.definitions:
+            relation = None if definition.rule else self._relation(definition)
+            if relation is not None:
+                self._relations[definition.name] = relation
+                self._reduced.clear()
+
+    def _relation(self, definition: Definition) -> Rule | None:
+        """t as a product of units, or an odd power of t by other roots."""
+        name, value = definition.name, self.reduce(definition.value)
+        if name in value.names():
+            return None
+        slots = tuple(range(len(self.atoms[name].sizes)))
+        entry = ((Entry(name, slots), 1),)
+        product = self._product_of_units(value, definition.power)
+        if product is not None:
+            return Rule((), entry, 1, product)
+        if definition.power == 1 or name in self._relations:
+            return None
+        quotient = self._by_other_roots(name, value)
+        return None if quotient is None else Rule((), entry, 1, quotient, odd=True)
+
+    def _product_of_units(self, value: Poly, power: int) -> Poly | None:
+        """t where t**power = value is one term, a product of powers of what is not zero."""
+        if len(value.terms) != 1:
+            return None
+        root, rest = square_part(value) if power == 2 else (value, self.constant(1))
+        unit = all(self._is_unit(factor) for monomial in root.terms for factor, _ in monomial)
+        return root if unit and rest.constant() == 1 else None
+
+    def _by_other_roots(self, name: str, value: Poly) -> Poly | None:
+        """√value = s/(t·u) for other roots t and u, where s² = value·t²·u²."""
+        sizes = self.atoms[name].sizes
+        others = [
+            (self.entry(other.name, slots, -1), self.rename(self.reduce(other.value), dict(enumerate(slots))))
+            for other in self.definitions
+            if other.power == 2 and other.rule is None and other.name not in (name, *self._relations)
+            for slots in itertools.permutations(range(len(sizes)), len(self.atoms[other.name].sizes))
+            if self.atoms[other.name].sizes == tuple(sizes[slot] for slot in slots)
+        ]
+        for count in range(3):
+            for chosen in itertools.combinations(others, count):
+                root = self._positive_root([value, *(squared for _, squared in chosen)])
+                if root is not None and name not in root.names():
+                    return math.prod((inverted for inverted, _ in chosen), start=root)
+        return None
+
+    def _positive_root(self, factors: list[Poly]) -> Poly | None:
+        """The square root of a product of what is positive, if it is a polynomial and shown to be ≥ 0."""
+        root = square_root(factors)
+        if root is None:
+            return None
+        return next((s for s in (root, -root) if self.sign(s) >= NONNEGATIVE), None)
+
     def reduce(self, poly: Poly) -> Poly:
         """The same value, with every rule applied until none applies."""
-        rules = [d.rule for d in self.definitions if d.rule]
+        rules = [d.rule for d in self.definitions if d.rule] + list(self._relations.values())
         if not rules:
             return poly
         result = self.constant(0)
@@ -284,7 +340,19 @@ class Field(Ring):
         for definition in reversed(self.definitions):
             if poly.terms and definition.rule is None:
                 poly = self.reduce(self._cleared(poly, definition))
-        return not poly.terms
+        if not poly.terms:
+            return True
+        parts = self._parts(poly)
+        return bool(parts) and all(map(self.vanishes, parts))
+
+    def _parts(self, poly: Poly) -> list[Poly]:
+        """The coefficients of an atom in which `poly` is linear, such as a cotangent; none without one."""
+        used = set().union(*(d.value.names() for d in self.definitions))
+        for name in sorted(poly.names() - used):
+            parts = self.coefficients(poly, name)
+            if parts:
+                return parts
+        return []
 
     def _cleared(self, poly: Poly, definition: Definition) -> Poly:
         """`poly` times a power of t high enough, and t**power replaced by its value."""
@@ -311,11 +379,3 @@ def _is_entry_of(factor: Factor, definition: Definition) -> TypeGuard[Entry]:
 
 def _distinct(indices: tuple[int, ...]) -> bool:
     return len(set(indices)) == len(indices)
-
-
-def _rational_root(value: Fraction) -> Fraction | None:
-    """The positive rational whose square is `value`, if there is one."""
-    if value <= 0:
-        return None
-    root = Fraction(math.isqrt(value.numerator), math.isqrt(value.denominator))
-    return root if root * root == value else None

@@ -66,13 +66,17 @@ class Outside(Exception):
 
 @dataclass(frozen=True)
 class Atom:
-    """An array of reals: the sizes of its indices, and what is known of its entries."""
+    """An array of reals: the sizes of its indices, and what is known of its entries.
+
+    `quotient` is what a literal is read as (`bnjax.prove.literals`).
+    """
 
     name: str
     sizes: tuple[str, ...] = ()
     positive: bool = False
     boolean: bool = False
     size: bool = False
+    quotient: Fraction | None = None
 
 
 class Poly:

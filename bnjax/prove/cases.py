@@ -45,12 +45,16 @@ class Piece(NamedTuple):
 
 @dataclass
 class Examination:
-    """What is known so far of two functions; `suspects` are numbers for sizes at which they may differ."""
+    """What is known so far of two functions; `suspects` are numbers for sizes at which they may differ.
+
+    With `reads_quotients`, each literal that is a rounded quotient is taken for it, on that condition.
+    """
 
     op: Callable
     primal: Callable
     arguments: tuple[Argument, ...]
     deadline: float
+    reads_quotients: bool = False
     proof: Proof = field(default_factory=lambda: Proof("refused", ""))
     suspects: list[dict[str, int]] = field(default_factory=list)
     numbers: list[dict[str, int]] = field(default_factory=list)
@@ -75,9 +79,15 @@ class Examination:
         self.proof = replace(self.proof, status=status, obligations=every)
 
 
-def examine(op: Callable, primal: Callable, arguments: tuple[Argument, ...], deadline: float) -> Examination:
+def examine(
+    op: Callable,
+    primal: Callable,
+    arguments: tuple[Argument, ...],
+    deadline: float,
+    reads_quotients: bool = False,
+) -> Examination:
     """The proof, without a claim and without a counterexample."""
-    seen = Examination(op, primal, arguments, deadline)
+    seen = Examination(op, primal, arguments, deadline, reads_quotients)
     whole = _piece(seen, {name: name for name in seen.symbols})
     seen.proof = whole.proof
     if whole.programs is not None:
@@ -214,7 +224,7 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
         reason = f"tracing failed: {one_line(error)}"
         return Piece(sizes, Proof("refused", "", reason=reason), questions=tuple(questions))
     try:
-        derivation = derive(programs, seen.deadline - time.monotonic())
+        derivation = derive(programs, seen.deadline - time.monotonic(), seen.reads_quotients)
         failing = _failing_equation(derivation)
     except Exception as error:
         if time.monotonic() > seen.deadline:  # else the verdict would depend on how busy the machine is
@@ -235,7 +245,8 @@ def _agrees_without_custom_rules(seen: Examination, arguments: tuple[Argument, .
     """At numbers, where sums over few elements may be beyond the algebra: JAX's rules decide."""
     try:
         programs = trace(seen.op, without_custom_rules(seen.primal), arguments)
-        return _failing_equation(derive(programs, seen.deadline - time.monotonic())) in ("", DUALITY)
+        derivation = derive(programs, seen.deadline - time.monotonic(), seen.reads_quotients)
+        return _failing_equation(derivation) in ("", DUALITY)
     except Exception:
         return False
 

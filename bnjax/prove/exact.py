@@ -272,7 +272,7 @@ def contraction(dimension_numbers, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _power(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    doubled = _each(lambda v: 2 * v, b)
+    doubled = _array(_each(lambda v: 2 * v, b))
     if any(v != int(v) for v in doubled.ravel()):
         raise Unsupported("a power that is neither integer nor half-integer")
     return _each(

@@ -32,7 +32,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeGuard
 
+import numpy as np
+
 from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Poly, Ring
+from bnjax.prove.literals import quotient, with_quotients
 from bnjax.prove.monomials import Entry, Factor, Monomial, Sum, entries_of, flatten
 from bnjax.prove.rewriting import Hit, Rule, find_hit, rule_for
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
@@ -65,8 +68,9 @@ class Definition:
 class Field(Ring):
     """A ring with quotients and square roots, their definitions and obligations."""
 
-    def __init__(self, seconds: float = math.inf):
+    def __init__(self, seconds: float = math.inf, reads_quotients: bool = False):
         super().__init__(seconds)
+        self.reads_quotients = reads_quotients
         self.definitions: list[Definition] = []
         self.obligations: dict[str, Obligation] = {}
         self.where = ""
@@ -80,6 +84,16 @@ class Field(Ring):
         if used:
             claim += ", where " + ", ".join(f"{d.name}{'²' * (d.power - 1)} = {d.value}" for d in used)
         self.obligations.setdefault(claim, Obligation(claim, discharged, self.where))
+
+    def literal(self, number: np.floating) -> Poly:
+        """A float of the program: exactly, or, where this field reads quotients, what it is a rounding of."""
+        read = quotient(number) if self.reads_quotients else None
+        if read is None:
+            return self.constant(Fraction(float(number)))
+        self.require(f"{number!s} is read as {read}", False)
+        name = f"literal.{abs(read)}"
+        self.atoms.setdefault(name, Atom(name, positive=True, quotient=abs(read)))
+        return self.entry(name) * self.constant(1 if read > 0 else -1)
 
     def inverse(self, poly: Poly, known: int = UNKNOWN) -> Poly:
         """1/poly; `known` is what the caller knows of poly's sign."""
@@ -97,7 +111,7 @@ class Field(Ring):
         return root + self.entry(INFINITESIMAL) * tangent * half
 
     def _split(self, poly: Poly) -> tuple[Poly, Poly]:
-        poly = self.reduce(poly)
+        poly = with_quotients(self.reduce(poly))
         return self.part(poly, INFINITESIMAL, 0), self.part(poly, INFINITESIMAL, 1)
 
     def _inverse(self, poly: Poly, known: int) -> Poly:
@@ -194,7 +208,7 @@ class Field(Ring):
             return 2 if exponent == 1 and free == slots else None
         name, indices = factor
         atom = self.atoms[name]
-        known = name == INFINITESIMAL or atom.boolean or atom.size
+        known = name == INFINITESIMAL or atom.boolean or atom.size or atom.quotient
         if known or exponent < 1 or set(indices) != slots or len(indices) != len(slots):
             return None
         if not alone and (self._is_defined(name) or name in self._inverted):
@@ -336,10 +350,10 @@ class Field(Ring):
 
     def vanishes(self, poly: Poly) -> bool:
         """True only if `poly` is zero wherever the obligations hold."""
-        poly = self.reduce(poly)
+        poly = with_quotients(self.reduce(poly))
         for definition in reversed(self.definitions):
             if poly.terms and definition.rule is None:
-                poly = self.reduce(self._cleared(poly, definition))
+                poly = with_quotients(self.reduce(self._cleared(poly, definition)))
         if not poly.terms:
             return True
         parts = self._parts(poly)

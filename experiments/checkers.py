@@ -3,8 +3,8 @@
 Runs every wrong and every right rule of two libraries, batch norm's own and one from beyond it, through
 `bnjax.check_vjp`, `jax.test_util.check_grads` and, where PyTorch is installed, `torch.autograd.gradcheck`,
 each with its defaults and again in float64, and writes results/checkers.json.  `python
-experiments/checkers.py` makes all of it (sizes and libraries run at another time stay in the file);
-`--table` prints what is there.
+experiments/checkers.py` makes all of it (sizes and libraries run at another time stay in the file), and
+`python experiments/tables.py` a table of it.
 """
 
 import argparse
@@ -129,7 +129,7 @@ def accepted(checker: str, trial: Trial, wide: bool) -> bool:
             return False
 
 
-# --- the table --------------------------------------------------------------------------------------------
+# --- the rules --------------------------------------------------------------------------------------------
 
 
 def trials(library: str, n: int, seed: int) -> list[Trial]:
@@ -160,8 +160,8 @@ def run(library: str, n: int, seed: int, checkers: Sequence[str]) -> list[dict[s
 
 
 def of(row: dict[str, Any]) -> tuple[str, int]:
-    """A row's library and size; rows of before there were two are batch norm's."""
-    return row.get("library", BATCH_NORM), row["n"]
+    """A row's library and size."""
+    return row["library"], row["n"]
 
 
 def save(rows: list[dict[str, Any]], seed: int) -> None:
@@ -180,38 +180,17 @@ def save(rows: list[dict[str, Any]], seed: int) -> None:
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
-def table(results: dict[str, Any]) -> str:
-    """Killed mutants and false alarms, a line for each library, n, checker and dtype."""
-    lines = [
-        "| rules | n | checker | wrong rules refused | right rules refused |",
-        "|---|---|---|---|---|",
-    ]
-    rows = results["rows"]
-    for library, n in sorted({of(row) for row in rows}):
-        here = [row for row in rows if of(row) == (library, n)]
-        for key in (k for k in here[0] if isinstance(here[0][k], dict)):
-            counts = []
-            for wrong in (True, False):
-                group = [row for row in here if row["wrong"] == wrong]
-                counts.append(f"{sum(not row[key]['accepted'] for row in group)} of {len(group)}")
-            lines.append(f"| {library} | {n:,} | {key} | {counts[0]} | {counts[1]} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[8, 131_072])
     parser.add_argument("--libraries", nargs="+", choices=[BATCH_NORM, BEYOND], default=[BATCH_NORM, BEYOND])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--table", action="store_true", help="print the table of the results that are there")
     arguments = parser.parse_args()
-    if not arguments.table:
-        checkers = [c for c in CHECKERS if c != "gradcheck" or torch_if_installed()]
-        for library, n in itertools.product(arguments.libraries, arguments.sizes):
-            if library != BEYOND or n <= LARGEST_BEYOND:
-                save(run(library, n, arguments.seed, checkers), arguments.seed)
-    print(table(json.loads(RESULTS.read_text())))
+    checkers = [c for c in CHECKERS if c != "gradcheck" or torch_if_installed()]
+    for library, n in itertools.product(arguments.libraries, arguments.sizes):
+        if library != BEYOND or n <= LARGEST_BEYOND:
+            save(run(library, n, arguments.seed, checkers), arguments.seed)
 
 
 if __name__ == "__main__":

@@ -237,28 +237,6 @@ class Ring:
                 terms[tuple(f for f in monomial if f[0] != factor)] = coefficient
         return Poly(self, terms)
 
-    def coefficients(self, poly: Poly, name: str) -> list[Poly]:
-        """What stands at the entries of an atom that every term has once; none if one has not, or no sum.
-
-        If these vanish, for all values of their indices, so does `poly`: it is a sum of zeros.
-        """
-        first = max(poly.free(), default=-1) + 1
-        parts: dict[tuple[int, ...], Poly] = {}
-        for monomial, coefficient in poly.terms.items():
-            bound, entries = flatten(monomial)
-            found = [
-                entry.indices for entry, power in entries for _ in range(abs(power)) if entry.name == name
-            ]
-            if len(found) != 1 or len(set(found[0])) != len(found[0]):
-                return []
-            new = {index: first + k for k, index in enumerate(found[0]) if index < 0}
-            rest = [(entry, power) for entry, power in entries if entry.name != name]
-            kept = {index: size for index, size in bound.items() if index not in new}
-            term = self.assemble(kept, reindexed(rest, new)) * self.constant(coefficient)
-            place = tuple(max(index, -1) for index in found[0])
-            parts[place] = parts.get(place, self.constant(0)) + term
-        return list(parts.values()) if any(-1 in place for place in parts) else []
-
     def check_layout(self, poly: Poly, sizes: tuple[str, ...]) -> None:
         """Every free index is one of the array's dimensions, with the size that each atom gives it.
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from bnjax.errors import one_line
+from bnjax.prove import kinks
 from bnjax.prove.algebra import Outside
-from bnjax.prove.arrays import Array, finite
 from bnjax.prove.derivation import Derivation, derive
-from bnjax.prove.field import Field, Obligation
+from bnjax.prove.field import Obligation
 from bnjax.prove.interpreter import Refusal
 from bnjax.prove.limits import TimeUp
 from bnjax.prove.proof import Proof
@@ -47,7 +47,7 @@ class Piece(NamedTuple):
 class Examination:
     """What is known so far of two functions; `suspects` are numbers for sizes at which they may differ.
 
-    With `reads_quotients`, each literal that is a rounded quotient is taken for it, on that condition.
+    With `reads_quotients`, literals that are rounded quotients are taken for them where that helps.
     """
 
     op: Callable
@@ -59,6 +59,7 @@ class Examination:
     suspects: list[dict[str, int]] = field(default_factory=list)
     numbers: list[dict[str, int]] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
+    compares: bool = False  # whether a truth value depends on the data
 
     @property
     def symbols(self) -> list[str]:
@@ -224,28 +225,39 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
         reason = f"tracing failed: {one_line(error)}"
         return Piece(sizes, Proof("refused", "", reason=reason), questions=tuple(questions))
     try:
-        derivation = derive(programs, seen.deadline - time.monotonic(), seen.reads_quotients)
+        derivation = derive(programs, seen.deadline - time.monotonic())
         failing = _failing_equation(derivation)
+        if failing and seen.reads_quotients:
+            derivation, failing = _with_quotients(seen, derivation, failing)
     except Exception as error:
         if time.monotonic() > seen.deadline:  # else the verdict would depend on how busy the machine is
             raise TimeUp from None
         return Piece(sizes, _refusal(error), questions=tuple(questions), programs=programs)
     if failing == DUALITY and not _symbols(sizes) and _agrees_without_custom_rules(seen, arguments):
         failing = ""
+    seen.compares |= bool(kinks.left_out(derivation.field))
     questions += [Question(zero, claim, "") for zero, claim in derivation.equations]
     obligations = tuple(derivation.field.obligations.values())
     status = "proved" if all(o.discharged for o in obligations) else "conditional"
-    proof = Proof(status, "", obligations)
+    proof = Proof(status, "", obligations, kinks=kinks.words(derivation))
     if failing:
         proof = replace(proof, status="refused", reason=f"{failing} was not shown")
     return Piece(sizes, proof, bool(failing), tuple(questions), programs)
+
+
+def _with_quotients(seen: Examination, exactly: Derivation, failing: str) -> tuple[Derivation, str]:
+    """The same with literals read as quotients, if that shows all of it and decides no comparison anew."""
+    read = derive(exactly.programs, seen.deadline - time.monotonic(), reads_quotients=True)
+    if read.field.decided != exactly.field.decided or _failing_equation(read):
+        return exactly, failing
+    return read, ""
 
 
 def _agrees_without_custom_rules(seen: Examination, arguments: tuple[Argument, ...]) -> bool:
     """At numbers, where sums over few elements may be beyond the algebra: JAX's rules decide."""
     try:
         programs = trace(seen.op, without_custom_rules(seen.primal), arguments)
-        derivation = derive(programs, seen.deadline - time.monotonic(), seen.reads_quotients)
+        derivation = derive(programs, seen.deadline - time.monotonic())
         return _failing_equation(derivation) in ("", DUALITY)
     except Exception:
         return False
@@ -264,18 +276,14 @@ def _refusal(error: Exception) -> Proof:
 
 def _failing_equation(derivation: Derivation) -> str:
     """The first equation of the claim that the algebra does not show; empty if it shows all."""
-    field, programs = derivation.field, derivation.programs
+    programs = derivation.programs
     for side in ("op", "op under vjp", "primal under vjp"):
         pairs = zip(derivation.values[side], derivation.values["primal"], strict=True)
-        if not all(_equal(field, a, b) for a, b in pairs):
+        if not all(kinks.agree(derivation, a, b) for a, b in pairs):
             return f"the value of {side} = the value of primal"
     floats = [a.name for a in programs.arguments if a.differentiated]
     grads = zip(floats, derivation.gradients["op"], derivation.gradients["primal"], strict=True)
     for name, hand, reference in grads:
-        if not _equal(field, hand, reference):
+        if not kinks.agree(derivation, hand, reference):
             return f"the hand cotangent of {name} = autodiff's"
-    return "" if field.vanishes(derivation.duality) else DUALITY
-
-
-def _equal(field: Field, a: Array, b: Array) -> bool:
-    return a.dims == b.dims and field.vanishes(finite(a) - finite(b))
+    return "" if kinks.vanishes_off(derivation, derivation.duality) else DUALITY

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from bnjax.prove.exact import Arithmetic, Enclosure, NotEvaluated, disjoint, enclosure, evaluate
+from bnjax.prove.exact import Arithmetic, evaluate
+from bnjax.prove.reals import Enclosure, NotEvaluated, disjoint, enclosure
 from bnjax.prove.sizes import Sizes, searched
 from bnjax.prove.tracing import Argument, pullback, split, trace
 
@@ -81,6 +82,26 @@ def find_counterexample(
                 return found
             fallback = fallback or found
     return fallback
+
+
+def is_decided_somewhere(
+    op: Callable, primal: Callable, arguments: Sequence[Argument], deadline: float
+) -> bool:
+    """Whether a point is found at which no two numbers that are compared are equal."""
+    symbols = sorted(set().union(*(a.symbols() for a in arguments)))
+    for assigned in searched(symbols):
+        for view in _views(op, primal, tuple(a.at(assigned) for a in arguments)):
+            for seed in range(_POINTS):
+                if time.monotonic() > deadline:
+                    return False
+                point = [_draw(a, random.Random(seed)) for a in view.arguments]
+                try:
+                    for program in view.programs:
+                        evaluate(program, point, Arithmetic())
+                    return True
+                except Exception:  # a kink, a pole
+                    continue
+    return False
 
 
 def _views(op: Callable, primal: Callable, arguments: tuple[Argument, ...]) -> list[_View]:

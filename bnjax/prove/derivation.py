@@ -19,7 +19,13 @@ class Derivation:
     values: dict[str, list[Array]]
     gradients: dict[str, list[Array]]
     duality: Poly
+    moved: list[Poly]  # the primal's outputs at x + τ·v
     equations: list[tuple[str, str]]  # of `Space`
+
+    def linear(self) -> frozenset[str]:
+        """The cotangents and tangents, in which everything compared is linear."""
+        tangents = (f"v.{a.name}" for a in self.programs.arguments if a.differentiated)
+        return frozenset((*(a.name for a in self.programs.cotangents), *tangents))
 
     def gradient(self, name: str, side: str = "op") -> Poly:
         """The cotangent of the argument `name`, free indices from left to right."""
@@ -44,8 +50,8 @@ def derive(programs: Programs, seconds: float = 60.0, reads_quotients: bool = Fa
         last = floats + sum(a.differentiated for a in programs.arguments)
         values[f"{side} under vjp"] = results[:floats] + results[last:]
         gradients[side] = results[floats:last]
-    duality = _duality(interpreter, programs, inputs, cotangents, gradients["op"])
-    return Derivation(field, programs, values, gradients, duality, interpreter.space.equations)
+    duality, moved = _duality(interpreter, programs, inputs, cotangents, gradients["op"])
+    return Derivation(field, programs, values, gradients, duality, moved, interpreter.space.equations)
 
 
 def _duality(
@@ -54,8 +60,8 @@ def _duality(
     inputs: list[Array],
     cotangents: list[Array],
     gradients: list[Array],
-) -> Poly:
-    """⟨dy, Jv⟩ − ⟨VJP(dy), v⟩, with Jv the coefficient of τ in primal(x + τ·v)."""
+) -> tuple[Poly, list[Poly]]:
+    """⟨dy, Jv⟩ − ⟨VJP(dy), v⟩, with Jv the coefficient of τ in primal(x + τ·v); and these outputs."""
     field = interpreter.field
     tau = field.entry(INFINITESIMAL)
     moved, tangents = [], []
@@ -65,12 +71,13 @@ def _duality(
             value = replace(value, poly=finite(value) + tau * finite(tangents[-1]))
         moved.append(value)
     total = field.constant(0)
-    for output, dy in zip(interpreter.run(programs.primal, moved), cotangents, strict=False):
+    outputs = interpreter.run(programs.primal, moved)
+    for output, dy in zip(outputs, cotangents, strict=False):
         tangent = field.part(field.reduce(finite(output)), INFINITESIMAL, 1)
         total += _inner(field, replace(output, poly=tangent), dy)
     for gradient, v in zip(gradients, tangents, strict=True):
         total -= _inner(field, gradient, v)
-    return total
+    return total, [field.reduce(finite(output)) for output in outputs[: len(cotangents)]]
 
 
 def _inner(field: Field, a: Array, b: Array) -> Poly:

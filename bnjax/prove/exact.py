@@ -1,16 +1,18 @@
-"""Runs a jaxpr on exact numbers: rationals, and enclosures by rationals where a root is irrational.
+"""Runs a jaxpr on exact numbers: rationals, and enclosures by rationals where a number is irrational.
 
 The prover's second opinion: it shares the walk over a jaxpr with the algebra and nothing else, so that a
 counterexample found here does not rest on it.  The same interpreter runs on other numbers, such as the
-balls of `bnjax.prove.rounding`: an `Arithmetic` says what a literal and a square root are, the operators
-are Python's.
+balls of `bnjax.prove.rounding`: an `Arithmetic` says what a literal, a square root and exp, log and erf are,
+the operators are Python's.
+
+At a kink nothing is decided: equal numbers are compared only where both are the program's own, or are one
+and the same (an element and the maximum that it is), so that they are equal nearby too.
 """
 
 import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -23,109 +25,8 @@ from jax.interpreters.ad import add_jaxvals_p as add_any_p
 from jax.typing import DTypeLike
 
 from bnjax.jaxprs import called, shaped, walk
-
-_BITS = 256
-
-
-class Unsupported(Exception):
-    """A primitive, or a comparison of equal numbers, that exact evaluation does not decide."""
-
-
-class NotEvaluated(Unsupported):
-    """A primitive that is not evaluated, whatever its operands."""
-
-
-@dataclass(frozen=True)
-class Enclosure:
-    """A real number between two rationals."""
-
-    low: Fraction
-    high: Fraction
-
-    def __add__(self, other):
-        other = enclosure(other)
-        return _outward(self.low + other.low, self.high + other.high)
-
-    def __neg__(self):
-        return Enclosure(-self.high, -self.low)
-
-    def __sub__(self, other):
-        return self + -enclosure(other)
-
-    def __rsub__(self, other):
-        return enclosure(other) + -self
-
-    def __mul__(self, other):
-        other = enclosure(other)
-        corners = [a * b for a in (self.low, self.high) for b in (other.low, other.high)]
-        return _outward(min(corners), max(corners))
-
-    def __truediv__(self, other):
-        return self * _reciprocal(enclosure(other))
-
-    def __rtruediv__(self, other):
-        return enclosure(other) * _reciprocal(self)
-
-    def __gt__(self, other):
-        return _decide(self - other)
-
-    def __lt__(self, other):
-        return _decide(other - self)
-
-    __radd__ = __add__
-    __rmul__ = __mul__
-
-
-def enclosure(value) -> Enclosure:
-    """A number as an enclosure; a rational encloses itself."""
-    return value if isinstance(value, Enclosure) else Enclosure(Fraction(value), Fraction(value))
-
-
-def disjoint(a, b) -> bool:
-    """True only if the two numbers differ."""
-    a, b = enclosure(a), enclosure(b)
-    return a.high < b.low or b.high < a.low
-
-
-def exact_root(value):
-    """√value: rational where it can be, else an enclosure."""
-    if isinstance(value, Enclosure):
-        return Enclosure(enclosure(exact_root(value.low)).low, enclosure(exact_root(value.high)).high)
-    if value <= 0:
-        raise Unsupported("a square root where it has no derivative")
-    value = Fraction(value)
-    root = Fraction(math.isqrt(value.numerator), math.isqrt(value.denominator))
-    if root * root == value:
-        return root
-    scale = 2 ** max(_BITS - value.numerator.bit_length() + value.denominator.bit_length(), 0)
-    floor = math.isqrt(value.numerator * scale * scale // value.denominator)
-    return Enclosure(Fraction(floor, scale), Fraction(floor + 1, scale))
-
-
-def _reciprocal(value: Enclosure) -> Enclosure:
-    if value.low <= 0 <= value.high:
-        raise Unsupported("a division by a number that may be zero")
-    return Enclosure(1 / value.high, 1 / value.low)
-
-
-def _outward(low: Fraction, high: Fraction) -> Enclosure:
-    return Enclosure(_rounded(low, math.floor), _rounded(high, math.ceil))
-
-
-def _rounded(value: Fraction, rounding: Callable[[Fraction], int]) -> Fraction:
-    if value.denominator.bit_length() <= _BITS or not value:
-        return value
-    scale = Fraction(2) ** (_BITS - value.numerator.bit_length() + value.denominator.bit_length())
-    return rounding(value * scale) / scale
-
-
-def _decide(difference) -> bool:
-    difference = enclosure(difference)
-    if difference.low > 0:
-        return True
-    if difference.high < 0:
-        return False
-    raise Unsupported("a comparison of equal numbers")
+from bnjax.prove import reals
+from bnjax.prove.reals import Constant, Enclosure, NotEvaluated, Unsupported, exact_root
 
 
 class Arithmetic:
@@ -137,11 +38,15 @@ class Arithmetic:
             return bool(value)
         if not math.isfinite(float(value)):
             return float(value)  # a NaN literal that `where` selects away
-        return Fraction(int(value)) if float(value) == int(value) else Fraction(float(value))
+        return Constant(int(value)) if float(value) == int(value) else Constant(float(value))
 
     def root(self, value):
         """√value."""
         return exact_root(value)
+
+    def function(self, name: str, value):
+        """exp, log or erf of a value."""
+        return {"exp": reals.exp, "log": reals.log, "erf": reals.erf}[name](value)
 
     def rounded(self, eqn, operands: Sequence[np.ndarray], result: np.ndarray) -> np.ndarray:
         """What the machine makes of an exact `result`."""
@@ -272,13 +177,20 @@ def contraction(dimension_numbers, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _power(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    doubled = _array(_each(lambda v: 2 * v, b))
-    if any(v != int(v) for v in doubled.ravel()):
-        raise Unsupported("a power that is neither integer nor half-integer")
-    return _each(
-        lambda x, y: _raised(x, int(y) // 2) if int(y) % 2 == 0 else _raised(arithmetic.root(x), int(y)),
-        *np.broadcast_arrays(a, doubled),
-    )
+    def raised(x, y):
+        if not isinstance(y, Fraction) or y.denominator > 2:
+            return arithmetic.function("exp", y * arithmetic.function("log", x))
+        return _raised(x, int(y)) if y.denominator == 1 else _raised(arithmetic.root(x), int(2 * y))
+
+    return _each(raised, *np.broadcast_arrays(a, _each(_as_fraction, b)))
+
+
+def _as_fraction(value):
+    """A number of the arithmetic as a rational, where it is one."""
+    try:
+        return Fraction(value) if isinstance(value, int | float | Fraction) else Fraction(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return value
 
 
 def _raised(value, power: int):
@@ -287,12 +199,7 @@ def _raised(value, power: int):
 
 
 def _larger(a, b):
-    return a if a > b else b if b > a else _tie(a, b)
-
-
-def _tie(a, b):
-    """Equal numbers: a maximum of constants is one of them, but data at a kink decides nothing."""
-    raise Unsupported("a maximum of equal numbers")
+    return a if _compared("gt", a, b) else b
 
 
 def _compare(name: str) -> Callable:
@@ -303,12 +210,40 @@ def _compare(name: str) -> Callable:
     return rule
 
 
-def _compared(name: str, a, b, exact: bool) -> bool:
-    if exact or (isinstance(a, Fraction) and isinstance(b, Fraction) and a != b):
+def _compared(name: str, a, b, exact: bool = False) -> bool:
+    if exact or any(isinstance(v, float) and math.isinf(v) for v in (a, b)):
+        return getattr(operator, name)(_finite(a), _finite(b))
+    if isinstance(a, Fraction) and isinstance(b, Fraction) and a != b:
         return getattr(operator, name)(a, b)
+    if a is b or (isinstance(a, Constant) and isinstance(b, Constant)):  # equal, and nearby as well
+        return name in ("eq", "ge", "le")
     if a > b or b > a:  # enclosures: raises where they overlap
         return name in ("ne", "gt", "ge") if a > b else name in ("ne", "lt", "le")
     raise Unsupported("a comparison of equal numbers")
+
+
+def _finite(value):
+    """An enclosed number as any of those in it: it is compared with infinity."""
+    return value.low if isinstance(value, Enclosure) else value
+
+
+def _least(a, b):
+    return a if _compared("lt", a, b) else b
+
+
+def _clamp(eqn: JaxprEqn, arithmetic: Arithmetic, *arrays: np.ndarray) -> np.ndarray:
+    return _each(lambda least, v, most: _least(most, _larger(least, v)), *arrays)
+
+
+def _largest(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
+    """The largest element over some axes, itself: two elements that are equal decide nothing."""
+    axes = sorted(int(axis) for axis in eqn.params["axes"])
+    kept = [k for k in range(a.ndim) if k not in axes]
+    rows = np.transpose(a, [*kept, *axes]).reshape(*(a.shape[k] for k in kept), -1)
+    result = np.empty(rows.shape[:-1], object)
+    for index in np.ndindex(result.shape):
+        result[index] = functools.reduce(_larger, rows[index])
+    return result
 
 
 def _select(eqn: JaxprEqn, arithmetic: Arithmetic, which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
@@ -321,7 +256,30 @@ def _select(eqn: JaxprEqn, arithmetic: Arithmetic, which: np.ndarray, *cases: np
 
 
 def _sign(value):
-    return Fraction(1) if value > 0 else Fraction(-1) if value < 0 else _tie(value, 0)
+    if _is_null(value):
+        return value
+    return Constant(1 if _compared("gt", value, 0) else -1)
+
+
+def _is_null(value) -> bool:
+    """Whether it is a 0 of the program's own."""
+    return isinstance(value, Constant) and value == 0
+
+
+def _rounded_to(function: Callable[[Any], int], steps: int) -> Callable:
+    """A step function, between its steps: at integers, or at halves of odd numbers."""
+
+    def step(value):
+        if not isinstance(value, Fraction) or value.denominator == steps:
+            raise Unsupported("a step, or a number that is only enclosed")
+        return Constant(function(value))
+
+    return _unary(step)
+
+
+def _apply(function: Callable) -> Callable:
+    """`function`, made of the exponential, the logarithm and erf, at every element."""
+    return lambda eqn, arithmetic, a: _each(functools.partial(function, arithmetic.function), a)
 
 
 def _binary(function: Callable) -> Callable:
@@ -346,28 +304,46 @@ _MOVES = frozenset(
     )
 )  # fmt: skip
 _RULES: dict[Primitive, Callable[..., Any]] = {
-    jaxs.abs_p: _unary(lambda v: _larger(v, -v)),
+    jaxs.abs_p: _unary(lambda v: v if _is_null(v) else _larger(v, -v)),
     jaxs.add_p: _binary(operator.add),
     add_any_p: _binary(operator.add),
     jaxs.and_p: _binary(lambda a, b: a and b),
+    jaxs.ceil_p: _rounded_to(math.ceil, 1),
+    jaxs.clamp_p: lambda eqn, arithmetic, a, b, c: _each(
+        lambda low, v, high: _least(high, _larger(low, v)), a, b, c
+    ),
     jaxs.convert_element_type_p: _convert,
+    jaxs.cosh_p: _apply(lambda f, v: (f("exp", v) + f("exp", -v)) / 2),
     jaxs.div_p: _divide,
     jaxs.dot_general_p: lambda eqn, arithmetic, a, b: contraction(eqn.params["dimension_numbers"], a, b),
+    jaxs.erf_p: _apply(lambda f, v: f("erf", v)),
+    jaxs.erfc_p: _apply(lambda f, v: 1 - f("erf", v)),
+    jaxs.exp_p: _apply(lambda f, v: f("exp", v)),
+    jaxs.expm1_p: _apply(lambda f, v: f("exp", v) - 1),
+    jaxs.floor_p: _rounded_to(math.floor, 1),
     jaxs.integer_pow_p: lambda eqn, arithmetic, a: _each(lambda v: _raised(v, eqn.params["y"]), a),
+    jaxs.is_finite_p: _unary(lambda v: not isinstance(v, float)),
+    jaxs.log1p_p: _apply(lambda f, v: f("log", 1 + v)),
+    jaxs.log_p: _apply(lambda f, v: f("log", v)),
+    jaxs.logistic_p: _apply(lambda f, v: 1 / (1 + f("exp", -v))),
     jaxs.max_p: _binary(_larger),
-    jaxs.min_p: _binary(lambda a, b: -_larger(-a, -b)),
+    jaxs.min_p: _binary(_least),
     jaxs.mul_p: _binary(operator.mul),
     jaxs.neg_p: _unary(operator.neg),
     jaxs.not_p: _unary(operator.not_),
     jaxs.or_p: _binary(lambda a, b: a or b),
     jaxs.pow_p: _power,
+    jaxs.reduce_max_p: _largest,
     jaxs.reduce_sum_p: _total,
+    jaxs.round_p: _rounded_to(round, 2),
     jaxs.rsqrt_p: lambda eqn, arithmetic, a: _each(lambda v: 1 / arithmetic.root(v), a),
     jaxs.select_n_p: _select,
     jaxs.sign_p: _unary(_sign),
+    jaxs.sinh_p: _apply(lambda f, v: (f("exp", v) - f("exp", -v)) / 2),
     jaxs.sqrt_p: lambda eqn, arithmetic, a: _each(arithmetic.root, a),
     jaxs.square_p: _unary(lambda v: v * v),
     jaxs.sub_p: _binary(operator.sub),
+    jaxs.tanh_p: _apply(lambda f, v: 1 - 2 / (f("exp", 2 * v) + 1)),
     jaxs.eq_p: _compare("eq"),
     jaxs.ge_p: _compare("ge"),
     jaxs.gt_p: _compare("gt"),

@@ -1,9 +1,9 @@
 """A literal that is a rounded quotient of small integers: 1/5, which no float is.
 
 Literals are read exactly, and then dy·0.2 is not dy/5.  Where an equation fails by that alone, it is tried
-again with each such literal as an unknown positive number.  Only quotients, roots and the last comparison
-know what it is read as, so that no branch is decided by it; what is shown then holds under the condition
-that the literal is read so, which is named.
+again with each such literal as an unknown positive number; quotients, roots and the last comparison know
+what it is read as.  Comparisons must come out as they do of the literal itself.  What is shown then holds
+under the condition that the literal is read so, which is named.
 """
 
 import math

@@ -8,6 +8,7 @@ integer, a maximum or a choice that depends on the data.
 import operator
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 
 import jax.numpy as jnp
 from jax import lax
@@ -17,9 +18,12 @@ from jax.extend.core import primitives as jaxs
 from jax.interpreters.ad import add_jaxvals_p as add_any_p
 
 from bnjax.jaxprs import shaped
-from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly, entries_of
+from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly
 from bnjax.prove.arrays import Array, aligned, elementwise, finite, placed, regrouped, summed
+from bnjax.prove.choices import CHOICES
+from bnjax.prove.comparisons import by_cases, contains_truth
 from bnjax.prove.field import Field
+from bnjax.prove.functions import erf, exp, inverse, log, logistic, power, root, tanh
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.space import Space
 
@@ -49,7 +53,7 @@ def _div(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
     if b.poly is not None and not space.field.reduce(b.poly).terms:
         dims, _ = aligned(space, (a, b))
         return Array(dims, None)  # NaN or infinity, to be selected away
-    inverse = replace(b, poly=space.field.inverse(finite(b), b.sign))
+    inverse = replace(b, poly=_inverse(space.field, finite(b), b.sign))
     return elementwise(space, (a, inverse), operator.mul, a.sign if b.sign else UNKNOWN)  # b ≠ 0
 
 
@@ -67,24 +71,29 @@ def _square(space: Space, eqn: JaxprEqn, a: Array) -> Array:
 
 def _power(space: Space, a: Array, power: int) -> Array:
     field = space.field
-    base = finite(a) if power >= 0 else field.inverse(finite(a), a.sign)
+    base = finite(a) if power >= 0 else _inverse(field, finite(a), a.sign)
     known = a.sign if power % 2 or a.sign == POSITIVE else NONNEGATIVE
     return Array(a.dims, field.reduce(base ** abs(power)), POSITIVE if power == 0 else known)
 
 
 def _sqrt(space: Space, eqn: JaxprEqn, a: Array) -> Array:
-    return Array(a.dims, space.field.root(finite(a), a.sign), POSITIVE)
+    return Array(a.dims, _root(space.field, finite(a), a.sign), POSITIVE)
 
 
 def _rsqrt(space: Space, eqn: JaxprEqn, a: Array) -> Array:
     field = space.field
-    return Array(a.dims, field.inverse(field.root(finite(a), a.sign), POSITIVE), POSITIVE)
+    return Array(a.dims, _inverse(field, _root(field, finite(a), a.sign), POSITIVE), POSITIVE)
 
 
 def _pow(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
     exponent = b.poly.constant() if b.poly is not None else None
-    if exponent is None or exponent.denominator > 2:
-        raise Outside("a power that is neither integer nor half-integer")
+    if exponent is None:
+        raise Outside("a power that is no constant")
+    if exponent.denominator > 2:
+        field, base, rational = space.field, finite(a), exponent
+        return Array(
+            a.dims, by_cases(field, base, lambda case: power(field, case, rational), a.sign), POSITIVE
+        )
     if exponent.denominator == 1:
         return _power(space, a, int(exponent))
     return _power(space, _sqrt(space, eqn, a), int(2 * exponent))
@@ -174,92 +183,49 @@ def _dot_general(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
     return summed(space, product, set(range(kept, kept + len(a_sum))))
 
 
-def _comparison(name: str) -> Rule:
-    def rule(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
-        dims, (left, right) = aligned(space, (a, b))
-        truth = _decided(space, name, space.field.reduce(left - right))
-        return Array(dims, space.field.constant(int(truth)), NONNEGATIVE)
+def _function(apply: Callable[[Field, Poly], Poly], known: int = UNKNOWN) -> Rule:
+    """A function of each element; truth values in it make cases."""
+
+    def rule(space: Space, eqn: JaxprEqn, a: Array) -> Array:
+        poly = by_cases(space.field, finite(a), lambda case: apply(space.field, case))
+        return Array(a.dims, space.field.reduce(poly), known)
 
     return rule
 
 
-def _decided(space: Space, name: str, difference: Poly) -> bool:
-    """Whether difference > 0, ≥ 0, ...: by its sign, or, for sizes only, as an obligation."""
-    field = space.field
-    if name in ("lt", "le"):
-        name, difference = {"lt": "gt", "le": "ge"}[name], -difference
-    value = difference.constant()
-    if value is not None:
-        return getattr(operator, name)(value, 0)
-    above, below = field.sign(difference), field.sign(-difference)
-    if above == POSITIVE or (above == NONNEGATIVE and name == "ge"):
-        return name != "eq"
-    if below == POSITIVE or (below == NONNEGATIVE and name == "gt"):
-        return name == "ne"
-    names = {entry for monomial in difference.terms for (entry, _), _ in entries_of(monomial)}
-    if all(field.atoms[name].size for name in names):
-        claim = f"{difference} {'>' if name in ('gt', 'ge') else '≠'} 0"
-        field.require(claim, False)
-        zero = _size_expression(difference)
-        beside = zero if name in ("eq", "ne") else f"({zero})*(({zero})**2 - 1)"  # −1, 0 or 1: at the bound
-        space.equations.append((beside, claim))
-        return name != "eq"
-    raise Outside("a comparison that depends on the data")
+def _half(field: Field, poly: Poly) -> Poly:
+    return poly * field.constant(Fraction(1, 2))
 
 
-def _size_expression(poly: Poly) -> str:
-    """A polynomial of size symbols, as Python reads it."""
-    terms = (
-        "*".join([f"({coefficient})", *(f"{name}**({power})" for (name, _), power in entries_of(monomial))])
-        for monomial, coefficient in poly.terms.items()
-    )
-    return " + ".join(terms)
+def _log(space: Space, eqn: JaxprEqn, a: Array) -> Array:
+    return Array(a.dims, _logarithm(space.field, finite(a), a.sign))
 
 
-def _select_n(space: Space, eqn: JaxprEqn, which: Array, *cases: Array) -> Array:
-    truth = finite(which).constant()
-    if truth is not None:
-        if not 0 <= truth < len(cases):
-            raise Outside(f"the case {truth} of {len(cases)}, which JAX leaves open")
-        return cases[int(truth)]
-    if len(cases) != 2 or shaped(eqn.invars[0]).dtype != jnp.bool_:
-        raise Outside("a choice by an integer")
-    one = space.field.constant(1)
-    known = min(case.sign for case in cases)
-    return elementwise(
-        space, (which, *cases), lambda w, off, on: (one - w) * off + w * on, min(known, NONNEGATIVE)
-    )
+def _log1p(space: Space, eqn: JaxprEqn, a: Array) -> Array:
+    known = POSITIVE if a.sign >= NONNEGATIVE else UNKNOWN
+    return Array(a.dims, _logarithm(space.field, space.field.constant(1) + finite(a), known))
 
 
-def _max(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
-    """Where one side is larger by its form; and max(count, c), 0 < c ≤ 1, of what a mask keeps."""
-    field = space.field
-    dims, (left, right) = aligned(space, (a, b))
-    for larger, smaller, known in ((left, right, a.sign), (right, left, b.sign)):
-        if field.sign(field.reduce(larger - smaller)) != UNKNOWN:
-            return Array(dims, larger, known)
-    count, least = (right, left) if left.constant() is not None else (left, right)
-    if not 0 < (least.constant() or 0) <= 1 or not _is_count(field, count):
-        raise Outside("a maximum that depends on the data")
-    field.require(f"{count} ≥ 1: the mask keeps at least one element", sign(count) == POSITIVE)
-    return Array(dims, count, POSITIVE)
+def _erf(space: Space, eqn: JaxprEqn, a: Array) -> Array:
+    dtype = shaped(eqn.outvars[0]).dtype
+    return Array(a.dims, by_cases(space.field, finite(a), lambda case: erf(space.field, case, dtype)))
 
 
-def _is_count(field: Field, poly: Poly) -> bool:
-    """A sum of truth values and sizes: a whole number ≥ 0."""
+def _erfc(space: Space, eqn: JaxprEqn, a: Array) -> Array:
+    return Array(a.dims, space.field.constant(1) - finite(_erf(space, eqn, a)))
 
-    def holds(name: str) -> bool:
-        if "." in name:
-            counts = [d.name for d in field.definitions if d.power == 1 and _is_count(field, d.value)]
-            return name in counts
-        return field.atoms[name].boolean or field.atoms[name].size
 
-    return all(
-        coefficient > 0
-        and coefficient.denominator == 1
-        and all(power > 0 and holds(name) for (name, _), power in entries_of(monomial))
-        for monomial, coefficient in poly.terms.items()
-    )
+def _partial(apply: Callable[[Field, Poly, int], Poly], masks: bool = False) -> Callable[..., Poly]:
+    """A function that needs a sign, (field, poly, known); comparisons in `poly`, or masks too, make cases."""
+
+    def applied(field: Field, poly: Poly, known: int) -> Poly:
+        whole = known if not contains_truth(field, poly, masks) else UNKNOWN  # else of all cases together
+        return by_cases(field, poly, lambda case: apply(field, case, whole), known, masks)
+
+    return applied
+
+
+_inverse, _root, _logarithm = _partial(inverse), _partial(root), _partial(log, masks=True)
 
 
 def _boolean(apply: Callable[..., Poly]) -> Rule:
@@ -276,11 +242,11 @@ ARITHMETIC: frozenset[Primitive] = frozenset(
     (
         jaxs.add_p, add_any_p, jaxs.div_p, jaxs.dot_general_p, jaxs.integer_pow_p, jaxs.mul_p, jaxs.neg_p,
         jaxs.pow_p, jaxs.psum_p, jaxs.reduce_sum_p, jaxs.rsqrt_p, jaxs.sqrt_p, jaxs.square_p, jaxs.sub_p,
-        jaxs.max_p,
+        jaxs.max_p, jaxs.min_p, jaxs.abs_p, jaxs.sign_p, jaxs.clamp_p, jaxs.reduce_max_p, jaxs.reduce_min_p,
     )
 )  # fmt: skip
 # by identity: another primitive of the same name is another one
-PRIMITIVES: dict[Primitive, Rule] = {
+PRIMITIVES: dict[Primitive, Rule] = CHOICES | {
     jaxs.add_p: _add,
     add_any_p: _add,
     jaxs.and_p: _boolean(lambda one, a, b: a * b),
@@ -289,17 +255,18 @@ PRIMITIVES: dict[Primitive, Rule] = {
     jaxs.copy_p: _identity,
     dim_as_value_p: _dim_as_value,
     jaxs.div_p: _div,
+    jaxs.cosh_p: _function(lambda field, poly: _half(field, exp(field, poly) + exp(field, -poly)), POSITIVE),
     jaxs.dot_general_p: _dot_general,
-    jaxs.eq_p: _comparison("eq"),
-    jaxs.ge_p: _comparison("ge"),
-    jaxs.gt_p: _comparison("gt"),
+    jaxs.erf_p: _erf,
+    jaxs.erfc_p: _erfc,
+    jaxs.exp_p: _function(exp, POSITIVE),
+    jaxs.expm1_p: _function(lambda field, poly: exp(field, poly) - field.constant(1)),
     jaxs.integer_pow_p: _integer_pow,
-    jaxs.le_p: _comparison("le"),
-    jaxs.lt_p: _comparison("lt"),
-    jaxs.max_p: _max,
+    jaxs.log_p: _log,
+    jaxs.log1p_p: _log1p,
+    jaxs.logistic_p: _function(logistic, POSITIVE),
     jaxs.mul_p: _mul,
     jaxs.name_p: _identity,
-    jaxs.ne_p: _comparison("ne"),
     jaxs.neg_p: _neg,
     jaxs.not_p: _boolean(lambda one, a: one - a),
     lax.optimization_barrier_p: _identity,
@@ -309,11 +276,12 @@ PRIMITIVES: dict[Primitive, Rule] = {
     jaxs.reduce_sum_p: _reduce_sum,
     jaxs.reshape_p: _reshape,
     jaxs.rsqrt_p: _rsqrt,
-    jaxs.select_n_p: _select_n,
+    jaxs.sinh_p: _function(lambda field, poly: _half(field, exp(field, poly) - exp(field, -poly))),
     jaxs.sqrt_p: _sqrt,
     jaxs.square_p: _square,
     jaxs.squeeze_p: _squeeze,
     jaxs.stop_gradient_p: _stop_gradient,
     jaxs.sub_p: _sub,
+    jaxs.tanh_p: _function(tanh),
     jaxs.transpose_p: _transpose,
 }

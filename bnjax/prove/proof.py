@@ -10,7 +10,8 @@ from bnjax.prove.tracing import Argument
 _TRUSTED = (
     "Trusted: JAX's tracing, and the meaning given to each primitive over the reals (casts between float "
     "types of 16 bits and more are identities; sizes and counts of elements are below 2³¹, other integers "
-    "are shown to fit their dtype). Not covered: XLA's compilation and the rounding of floating point. "
+    "are shown to fit their dtype; erf has the slope at 0 that JAX's rule gives it, 2/√π rounded). Not "
+    "covered: XLA's compilation, and the rounding, overflow and underflow of floating point. "
     "Outside the claim: what a function does only where it is not traced, in another dtype than float32, on "
     "a later trace (state that it keeps), differentiated in some of its arguments only (symbolic_zeros) or "
     "more than once."
@@ -31,6 +32,7 @@ class Proof:
       reason: why it was refused, or which equation fails.
       where: the user's source line, for a refusal.
       seconds: wall-clock time.
+      kinks: off what the derivative is claimed: comparisons of data that the primal makes.
     """
 
     status: str
@@ -40,6 +42,7 @@ class Proof:
     reason: str = ""
     where: str = ""
     seconds: float = 0.0
+    kinks: tuple[str, ...] = ()
     _asked: tuple = field(default=(), repr=False, compare=False)  # op, primal, shapes, positive
 
     def coq(self) -> str:
@@ -93,6 +96,12 @@ def claim(
         statement += (
             " What is differentiated is the primal with the operand of each stop_gradient held constant "
             f"({'; '.join(held)})."
+        )
+    if proof.kinks:
+        statement += (
+            f" The derivative is claimed where {' and '.join(proof.kinks)}. Elsewhere the hand VJP returns "
+            "what JAX's autodiff does, or the derivative on one side of the kink, or the mean of the sides"
+            f"{', but for what is open' if open_claims else ''}."
         )
     if traced:
         statement += (

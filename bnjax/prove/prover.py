@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bnjax.errors import one_line
 from bnjax.prove.cases import DUALITY, Examination, examine
-from bnjax.prove.counterexample import find_counterexample
+from bnjax.prove.counterexample import find_counterexample, is_decided_somewhere
 from bnjax.prove.limits import TimeLimit, TimeUp
 from bnjax.prove.proof import Proof, claim
 from bnjax.prove.tracing import parse_arguments, without_custom_rules
@@ -59,7 +59,7 @@ def prove_vjp(
     try:
         with TimeLimit(seen.deadline):
             seen = examine(op, primal, arguments, seen.deadline)
-            seen = seen if seen.shown else _with_counterexample(seen)
+            seen = _off_thin_kinks(seen) if seen.shown else _with_counterexample(seen)
     except TimeUp:
         seen.proof = Proof("refused", "", reason="the time limit was reached")
     except Exception as error:  # a fault of the prover is no verdict
@@ -68,6 +68,15 @@ def prove_vjp(
     proof = replace(seen.proof, claim=claim(seen.proof, arguments, traced, seen.held))
     asked = (op, primal, shapes, tuple(positive))
     return replace(proof, seconds=time.monotonic() - start, _asked=asked)
+
+
+def _off_thin_kinks(seen: Examination) -> Examination:
+    """The same, unless no point is found that lies on no kink: then the proof might be of nothing."""
+    asked = (seen.op, seen.primal, seen.arguments, seen.deadline)
+    if seen.compares and not is_decided_somewhere(*asked):
+        reason = "wherever it was looked at, numbers that are compared are equal"
+        seen.proof = replace(seen.proof, status="refused", reason=reason)
+    return seen
 
 
 def _with_counterexample(seen: Examination) -> Examination:
@@ -82,7 +91,7 @@ def _with_counterexample(seen: Examination) -> Examination:
     if found is not None and found.float64 is None:
         again = examine(seen.op, seen.primal, seen.arguments, seen.deadline, reads_quotients=True)
         if again.shown:
-            return again
+            return _off_thin_kinks(again)
         seen.proof = replace(proof, reason=f"{proof.reason}; {_UNSEEN.format(found.what)}")
     elif found is not None:
         reason = f"{found.what} differs"

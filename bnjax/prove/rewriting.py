@@ -24,6 +24,10 @@ class Rule:
         """The atoms on the left-hand side."""
         return {entry.name for entry, _ in self.entries}
 
+    def has_unit(self) -> bool:
+        """Whether the value is a monomial without sums, of which there are negative powers too."""
+        return len(self.value.terms) == 1 and not _has_sum(self.value)
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -53,7 +57,7 @@ def find_hit(rule: Rule, monomial: Monomial) -> Hit | None:
 
 def _entry_hit(rule: Rule, bound: dict[int, str], entries: Powers) -> Hit | None:
     ((pattern, _),) = rule.entries
-    unit = rule.power == 1 and len(rule.value.terms) == 1 and not _has_sum(rule.value)
+    unit = rule.power == 1 and rule.has_unit()
     for k, (entry, power) in enumerate(entries):
         times = power // rule.power if power > 0 else power if unit else 0
         if rule.odd:

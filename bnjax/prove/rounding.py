@@ -37,7 +37,8 @@ from jax.extend.core import primitives as jaxs
 from jax.interpreters.ad import add_jaxvals_p as add_any_p
 
 from bnjax.jaxprs import shaped
-from bnjax.prove.exact import Arithmetic, Unsupported, array_of, contraction, evaluate
+from bnjax.prove.exact import Arithmetic, array_of, contraction, evaluate
+from bnjax.prove.reals import Unsupported
 
 _BITS = 200
 _HELPFUL = 0.01
@@ -111,7 +112,7 @@ def rounding_bound(function: Callable[..., Any], *args: Any) -> RoundingBound:
 
     Raises:
       ImportError: python-flint, which the extra `proof` installs, is missing.
-      bnjax.prove.exact.Unsupported: a primitive without a model, such as exp or sort.
+      bnjax.prove.reals.Unsupported: a primitive without a model, such as exp or sort.
     """
     flint = _flint()
     arrays = [jnp.asarray(arg) for arg in args]
@@ -159,6 +160,10 @@ class _Balls(Arithmetic):
     def root(self, value: Any) -> Any:
         """√value."""
         return value.sqrt()
+
+    def function(self, name: str, value: Any) -> Any:
+        """exp, log or erf of a value."""
+        return getattr(value, name)()
 
 
 class _Rounded(_Balls):

@@ -1,5 +1,6 @@
 """Reads polynomials: their numbers at a point, and the entries of a Jacobian."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -41,10 +42,27 @@ def value_at(
     """The float64 array over `axes` that `poly` is where atoms and size symbols have these values."""
     known = {name: np.asarray(value, np.float64) for name, value in arrays.items()}
     known |= {name: np.asarray(float(value)) for name, value in sizes.items()}
-    for definition in field.definitions:
-        slots = field.atoms[definition.name].sizes
-        known[definition.name] = _value(definition.value, known, slots, sizes) ** (1 / definition.power)
+    definitions = {d.name: d for d in field.definitions}
+    functions = {f.name: f for f in field.functions}
+    for name, atom in field.atoms.items():  # in the order in which they were made
+        if name in definitions:
+            value = _value(definitions[name].value, known, atom.sizes, sizes)
+            known[name] = value ** (1 / definitions[name].power)
+        elif name in functions:
+            argument = _value(functions[name].argument, known, atom.sizes, sizes)
+            known[name] = _function(functions[name].kind, argument)
     return _value(poly, known, axes, sizes)
+
+
+def _function(kind: str, argument: np.ndarray) -> np.ndarray:
+    if kind.startswith("largest"):
+        over = tuple(map(int, kind.removeprefix("largest over ").split(" of")[0].split(",")))
+        return (argument == argument.max(over, keepdims=True)).astype(float)
+    if kind.startswith("tie"):
+        return np.zeros_like(argument)
+    if kind in ("above", "zero"):
+        return (argument > 0 if kind == "above" else argument == 0).astype(float)
+    return np.vectorize(math.erf)(argument) if kind == "erf" else getattr(np, kind)(argument)
 
 
 def _value(poly: Poly, arrays: Mapping[str, np.ndarray], axes: tuple[str, ...], sizes: Mapping[str, int]):

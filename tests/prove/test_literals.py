@@ -125,7 +125,25 @@ def test_no_branch_is_decided_by_a_reading():
     def op(x):
         return jnp.where(differ(jnp.float32(x.shape[0]) + 0 * jnp.sum(x)), x, 3 * x) * 5 * 0.2
 
-    assert prove_vjp(op, lambda x: x, "5").status not in ("proved", "conditional")
+    def divided(x):
+        return jnp.where(1 / (x * 0.1 * 10) == 1 / x, x, 3 * x) * 5 * 0.2
+
+    def largest(x):
+        return jnp.maximum(x * x * (5 * 0.2) + 1 - x * x * 0.2 * 5, 1) * x * 5 * 0.2
+
+    for wrong in (op, divided, largest):
+        assert prove_vjp(wrong, lambda x: x, "5").status not in ("proved", "conditional")
+
+
+def test_a_branch_that_no_literal_takes_part_in_is_no_hindrance():
+    def primal(x):
+        return jnp.where(x > 0, x, 2 * x) / 5
+
+    def op(x):
+        return jnp.where(x > 0, x, 2 * x) * (1 / 5)
+
+    assert prove_vjp(op, primal, "5").status == "conditional"
+    assert prove_vjp(lambda x: op(-x), primal, "5").status == "refuted"
 
 
 def test_a_literal_read_is_an_unknown_but_for_the_last_comparison():

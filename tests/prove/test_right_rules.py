@@ -7,11 +7,12 @@ pytest.importorskip("flax")
 from bnjax.prove import prove_vjp
 from bnjax.verify.planted.right import EPS, RIGHT_RULES
 
-# outside the fragment: elements by position, loops, kinks (Flax clips its variance at 0), exp
+# outside the fragment: elements by position, loops
 REFUSED = (
     "shifted", "fori_loop", "scan", "pairwise", "backwards", "two parts", "a loop over the channels",
-    "Flax, one-pass", "softmax", "logsumexp", "relu", "silu", "softplus",
 )  # fmt: skip
+# clipped at 0, where JAX takes half of the gradient of a variance: that this is 0 there is not seen
+CONDITIONAL = ("Flax, one-pass",)
 
 
 def shapes_of(rule):
@@ -39,6 +40,8 @@ FLOATS = [r for r in RIGHT_RULES if all(np.asarray(a).dtype.kind == "f" for a in
 def test_a_right_rule_is_proved_or_refused(rule):
     proof = prove_vjp(rule.op, rule.primal, *shapes_of(rule), positive=epsilons(rule))
     expected = "refused" if any(word in rule.name for word in REFUSED) else "proved"
+    if any(word in rule.name for word in CONDITIONAL):
+        expected = "conditional"
     assert proof.status == expected, str(proof)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from bnjax.prove.exact import Unsupported
+from bnjax.prove.reals import Unsupported
 from bnjax.theorems import THEOREMS, batch_norm
 
 pytest.importorskip("flint")

@@ -1,0 +1,124 @@
+"""Where comparisons of data change: what is left out of a claim there, and what is shown all the same.
+
+A derivative is claimed at the points near which no comparison changes.  On a kink, p = 0, the primal may
+have none; what the hand VJP returns there is then JAX's, or one of the values of the two sides, or their
+mean.  Where that is not shown, p ≠ 0 becomes an open obligation.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from bnjax.prove.algebra import Poly
+from bnjax.prove.arrays import Array, finite
+from bnjax.prove.comparisons import ABOVE, LARGEST, TIE, ZERO, is_thin
+from bnjax.prove.definitions import Function
+from bnjax.prove.derivation import Derivation
+from bnjax.prove.field import Field
+from bnjax.prove.monomials import entries_of
+from bnjax.prove.vanishing import Question, names_in, vanishes, with_numbers, without
+
+_TOGETHER = 3  # kinks looked at together
+
+
+def left_out(field: Field) -> frozenset[str]:
+    """The truth values that are 1 only on a kink."""
+    return frozenset(
+        f.name
+        for f in field.functions
+        if f.kind.startswith(TIE) or (f.kind == ZERO and is_thin(field, f.argument))
+    )
+
+
+def words(derivation: Derivation) -> tuple[str, ...]:
+    """Off which kinks the derivative is claimed: the comparisons that the primal's outputs depend on."""
+    field = derivation.field
+    return tuple(dict.fromkeys(_words(field, f) for f in _occurring(field, derivation.moved)))
+
+
+def agree(derivation: Derivation, hand: Array, reference: Array) -> bool:
+    """Whether two arrays are equal at every point, or off the kinks, with what is shown on them.
+
+    What is not shown there becomes an open obligation.
+    """
+    field, linear = derivation.field, derivation.linear()
+    if hand.dims != reference.dims:
+        return False
+    difference = field.reduce(finite(hand) - finite(reference))
+    everywhere = Question(linear)
+    if vanishes(field, difference, everywhere):
+        return True
+    off = Question(linear, left_out(field))
+    if not vanishes(field, difference, off):
+        return False
+    touched = [f for f in _occurring(field, [difference]) if f.name in off.excluded]
+    if not _lies_between(field, finite(hand), finite(reference), touched, off):
+        for function in touched:
+            field.require(_words(field, function), False)
+    return True
+
+
+def vanishes_off(derivation: Derivation, poly: Poly) -> bool:
+    """Whether a polynomial is 0 off the kinks."""
+    return vanishes(derivation.field, poly, Question(derivation.linear(), left_out(derivation.field)))
+
+
+def _occurring(field: Field, polys: Sequence[Poly]) -> list[Function]:
+    """The comparisons and maxima whose truth values occur, in the definitions of what occurs as well."""
+    names = set().union(*map(names_in, polys))
+    waiting, functions = list(names), {f.name: f for f in field.functions}
+    while waiting:
+        name = waiting.pop()
+        inside = [d.value for d in field.definitions if d.name == name]
+        inside += [functions[name].argument] if name in functions else []
+        new = set().union(*map(names_in, inside)) - names
+        names |= new
+        waiting += new
+    kinds = (ABOVE, ZERO, LARGEST, TIE)
+    return [f for f in field.functions if f.name in names and f.kind.startswith(kinds)]
+
+
+def _words(field: Field, function: Function) -> str:
+    if function.kind.startswith((LARGEST, TIE)):
+        return f"the largest of {function.argument} is attained once"
+    if is_thin(field, function.argument):
+        return f"{function.argument} ≠ 0"
+    return f"{function.argument} is ≠ 0, or 0 nearby as well"
+
+
+def _lies_between(
+    field: Field, hand: Poly, reference: Poly, touched: Sequence[Function], off: Question
+) -> bool:
+    """Whether on the kinks `hand` is the reference of one side, or the mean of the sides."""
+    names = [f.name for f in touched]
+    if len(touched) > _TOGETHER or any(f.kind != ZERO for f in touched) or _mixed(hand - reference, names):
+        return False
+    reference = without(field, reference, off.excluded)
+    for count in range(1, len(touched) + 1):
+        for tied in itertools.combinations(touched, count):
+            above = [_partner(field, f) for f in tied]
+            here = with_numbers(field, hand, _same((f.name for f in tied), 1) | _same(above, 0))
+            choices = itertools.product((Fraction(0), Fraction(1)), repeat=count)
+            sides = [with_numbers(field, reference, dict(zip(above, side, strict=True))) for side in choices]
+            mean = sum(sides, field.constant(0)) * field.constant(Fraction(1, len(sides)))
+            there = replace(off, null=tuple(f.argument for f in tied))
+            if not any(vanishes(field, here - side, there) for side in (*sides, mean)):
+                return False
+    return True
+
+
+def _same(names: Iterable[str], value: int) -> dict[str, Fraction]:
+    return dict.fromkeys(names, Fraction(value))
+
+
+def _partner(field: Field, function: Function) -> str:
+    """The name of [p > 0] beside [p = 0]; empty where p is never negative."""
+    partners = (f.name for f in field.functions if f.kind == ABOVE and f.argument == function.argument)
+    return next(partners, "")
+
+
+def _mixed(poly: Poly, names: Sequence[str]) -> bool:
+    """Whether kinks at two different places meet in one product."""
+    found = ([e for e, _ in entries_of(m) if e.name in names] for m in poly.terms)
+    return any(len(set(e)) < len(e) or len({x.name for x in e}) < len(set(e)) for e in found)

@@ -66,13 +66,17 @@ class Outside(Exception):
 
 @dataclass(frozen=True)
 class Atom:
-    """An array of reals: the sizes of its indices, and what is known of its entries."""
+    """An array of reals: the sizes of its indices, and what is known of its entries.
+
+    `quotient` is what a literal is read as (`bnjax.prove.literals`).
+    """
 
     name: str
     sizes: tuple[str, ...] = ()
     positive: bool = False
     boolean: bool = False
     size: bool = False
+    quotient: Fraction | None = None
 
 
 class Poly:
@@ -122,6 +126,10 @@ class Poly:
         if not self.terms:
             return Fraction(0)
         return self.terms.get(()) if len(self.terms) == 1 else None
+
+    def names(self) -> set[str]:
+        """The atoms that occur."""
+        return {entry.name for m in self.terms for entry, _ in entries_of(m)}
 
     def free(self) -> set[int]:
         """The free indices that occur."""

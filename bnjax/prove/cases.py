@@ -45,12 +45,16 @@ class Piece(NamedTuple):
 
 @dataclass
 class Examination:
-    """What is known so far of two functions; `suspects` are numbers for sizes at which they may differ."""
+    """What is known so far of two functions; `suspects` are numbers for sizes at which they may differ.
+
+    With `reads_quotients`, literals that are rounded quotients are taken for them where that helps.
+    """
 
     op: Callable
     primal: Callable
     arguments: tuple[Argument, ...]
     deadline: float
+    reads_quotients: bool = False
     proof: Proof = field(default_factory=lambda: Proof("refused", ""))
     suspects: list[dict[str, int]] = field(default_factory=list)
     numbers: list[dict[str, int]] = field(default_factory=list)
@@ -76,9 +80,15 @@ class Examination:
         self.proof = replace(self.proof, status=status, obligations=every)
 
 
-def examine(op: Callable, primal: Callable, arguments: tuple[Argument, ...], deadline: float) -> Examination:
+def examine(
+    op: Callable,
+    primal: Callable,
+    arguments: tuple[Argument, ...],
+    deadline: float,
+    reads_quotients: bool = False,
+) -> Examination:
     """The proof, without a claim and without a counterexample."""
-    seen = Examination(op, primal, arguments, deadline)
+    seen = Examination(op, primal, arguments, deadline, reads_quotients)
     whole = _piece(seen, {name: name for name in seen.symbols})
     seen.proof = whole.proof
     if whole.programs is not None:
@@ -217,6 +227,8 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
     try:
         derivation = derive(programs, seen.deadline - time.monotonic())
         failing = _failing_equation(derivation)
+        if failing and seen.reads_quotients:
+            derivation, failing = _with_quotients(seen, derivation, failing)
     except Exception as error:
         if time.monotonic() > seen.deadline:  # else the verdict would depend on how busy the machine is
             raise TimeUp from None
@@ -233,11 +245,20 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
     return Piece(sizes, proof, bool(failing), tuple(questions), programs)
 
 
+def _with_quotients(seen: Examination, exactly: Derivation, failing: str) -> tuple[Derivation, str]:
+    """The same with literals read as quotients, if that shows all of it and decides no comparison anew."""
+    read = derive(exactly.programs, seen.deadline - time.monotonic(), reads_quotients=True)
+    if read.field.decided != exactly.field.decided or _failing_equation(read):
+        return exactly, failing
+    return read, ""
+
+
 def _agrees_without_custom_rules(seen: Examination, arguments: tuple[Argument, ...]) -> bool:
     """At numbers, where sums over few elements may be beyond the algebra: JAX's rules decide."""
     try:
         programs = trace(seen.op, without_custom_rules(seen.primal), arguments)
-        return _failing_equation(derive(programs, seen.deadline - time.monotonic())) in ("", DUALITY)
+        derivation = derive(programs, seen.deadline - time.monotonic())
+        return _failing_equation(derivation) in ("", DUALITY)
     except Exception:
         return False
 

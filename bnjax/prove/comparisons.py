@@ -29,6 +29,19 @@ ABOVE, ZERO, LARGEST, TIE = "above", "zero", "largest", "tie"
 
 def above(field: Field, poly: Poly) -> Poly:
     """[poly > 0]: 1 where it holds, and 0."""
+    truth = _above(field, poly)
+    field.decided.append(truth.constant())
+    return truth
+
+
+def zero(field: Field, poly: Poly) -> Poly:
+    """[poly = 0]."""
+    truth = _zero(field, poly)
+    field.decided.append(truth.constant())
+    return truth
+
+
+def _above(field: Field, poly: Poly) -> Poly:
     poly = field.split(poly)[0]
     if _exceeds(field, poly):
         return field.constant(1)
@@ -48,8 +61,7 @@ def above(field: Field, poly: Poly) -> Poly:
     return field.constant(1) - truth - null if flipped else truth
 
 
-def zero(field: Field, poly: Poly) -> Poly:
-    """[poly = 0]."""
+def _zero(field: Field, poly: Poly) -> Poly:
     poly = field.split(poly)[0]
     if not poly.terms:
         return field.constant(1)

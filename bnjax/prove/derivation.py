@@ -33,9 +33,9 @@ class Derivation:
         return self.field.reduce(finite(self.gradients[side][floats.index(name)]))
 
 
-def derive(programs: Programs, seconds: float = 60.0) -> Derivation:
+def derive(programs: Programs, seconds: float = 60.0, reads_quotients: bool = False) -> Derivation:
     """Interpret the programs: every value and cotangent as a polynomial.  Raises Refusal or Outside."""
-    field = Field(seconds)
+    field = Field(seconds, reads_quotients)
     interpreter = Interpreter(field, programs.base_axes())
     inputs = [_input(field, a) for a in programs.arguments]
     cotangents = [_input(field, a) for a in programs.cotangents]

@@ -8,7 +8,6 @@ It knows nothing of batch norm.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 import jax.numpy as jnp
 import numpy as np
@@ -97,7 +96,7 @@ class Interpreter:
                 raise Outside(f"layout: {value.dims} for shape {shape}")
 
     def constant(self, value: ArrayLike) -> Array:
-        """A literal, read exactly; an array that is not uniform becomes an atom of its own.
+        """A literal, as the field reads it; an array that is not uniform becomes an atom of its own.
 
         With NaN or infinity among its entries it is no array of reals: it must be selected away.
         """
@@ -113,7 +112,7 @@ class Interpreter:
             if floating:
                 return self._unknown(array, dims)
             raise Refusal(f"a constant array of {array.dtype} {array.shape}", self.field.where)
-        poly = self.field.constant(Fraction(float(flat[0])) if floating else Fraction(int(flat[0])))
+        poly = self.field.literal(flat[0]) if floating else self.field.constant(int(flat[0]))
         return Array(dims, poly, sign(poly), of_constant(array))
 
     def _unknown(self, array: np.ndarray, dims: Dims) -> Array:

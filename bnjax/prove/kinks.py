@@ -13,8 +13,9 @@ from fractions import Fraction
 from bnjax.prove.algebra import Poly
 from bnjax.prove.arrays import Array, finite
 from bnjax.prove.comparisons import ABOVE, LARGEST, TIE, ZERO, is_thin
+from bnjax.prove.definitions import Function
 from bnjax.prove.derivation import Derivation
-from bnjax.prove.field import Field, Function
+from bnjax.prove.field import Field
 from bnjax.prove.monomials import entries_of
 from bnjax.prove.vanishing import Question, names_in, vanishes, with_numbers, without
 

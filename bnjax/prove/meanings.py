@@ -36,7 +36,8 @@ def _add(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
 
 
 def _sub(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
-    return elementwise(space, (a, b), operator.sub, UNKNOWN)
+    nothing = b.poly is not None and not b.poly.terms  # the degrees of freedom that `var` subtracts from n
+    return elementwise(space, (a, b), operator.sub, a.sign if nothing else UNKNOWN)
 
 
 def _mul(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:

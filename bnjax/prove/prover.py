@@ -59,34 +59,41 @@ def prove_vjp(
     try:
         with TimeLimit(seen.deadline):
             seen = examine(op, primal, arguments, seen.deadline)
-            proof = _off_thin_kinks(seen) if seen.shown else _with_counterexample(seen)
+            seen = _off_thin_kinks(seen) if seen.shown else _with_counterexample(seen)
     except TimeUp:
-        seen.proof = proof = Proof("refused", "", reason="the time limit was reached")
+        seen.proof = Proof("refused", "", reason="the time limit was reached")
     except Exception as error:  # a fault of the prover is no verdict
-        seen.proof = proof = Proof("refused", "", reason=f"the prover failed: {one_line(error)}")
+        seen.proof = Proof("refused", "", reason=f"the prover failed: {one_line(error)}")
     traced = seen.numbers if seen.shown else []
-    proof = replace(proof, claim=claim(proof, arguments, traced, seen.held))
+    proof = replace(seen.proof, claim=claim(seen.proof, arguments, traced, seen.held))
     asked = (op, primal, shapes, tuple(positive))
     return replace(proof, seconds=time.monotonic() - start, _asked=asked)
 
 
-def _off_thin_kinks(seen: Examination) -> Proof:
-    """The proof, unless no point is found that lies on no kink: then it might be of nothing."""
+def _off_thin_kinks(seen: Examination) -> Examination:
+    """The same, unless no point is found that lies on no kink: then the proof might be of nothing."""
     asked = (seen.op, seen.primal, seen.arguments, seen.deadline)
     if seen.compares and not is_decided_somewhere(*asked):
         reason = "wherever it was looked at, numbers that are compared are equal"
-        return replace(seen.proof, status="refused", reason=reason)
-    return seen.proof
+        seen.proof = replace(seen.proof, status="refused", reason=reason)
+    return seen
 
 
-def _with_counterexample(seen: Examination) -> Proof:
-    """The proof that was not to be had, and a point that speaks against the claim, if one is found."""
+def _with_counterexample(seen: Examination) -> Examination:
+    """The proof that was not to be had, with a point that speaks against the claim, if one is found.
+
+    Where that speaks of the program read exactly, but not of what runs, quotients are read from literals.
+    """
     proof = seen.proof
     # where only the definition of the derivative objects, a custom rule inside primal is wrong
     reference = without_custom_rules(seen.primal) if DUALITY in proof.reason else seen.primal
     found = find_counterexample(seen.op, reference, seen.arguments, seen.deadline, seen.suspects)
-    if found is None:
-        return proof
-    if found.float64 is None:
-        return replace(proof, reason=f"{proof.reason}; {_UNSEEN.format(found.what)}")
-    return replace(proof, status="refuted", counterexample=found, reason=f"{found.what} differs", where="")
+    if found is not None and found.float64 is None:
+        again = examine(seen.op, seen.primal, seen.arguments, seen.deadline, reads_quotients=True)
+        if again.shown:
+            return _off_thin_kinks(again)
+        seen.proof = replace(proof, reason=f"{proof.reason}; {_UNSEEN.format(found.what)}")
+    elif found is not None:
+        reason = f"{found.what} differs"
+        seen.proof = replace(proof, status="refuted", counterexample=found, reason=reason, where="")
+    return seen

@@ -9,12 +9,16 @@ from bnjax.prove.monomials import Entry, Factor, Monomial, Powers, Sum, entries_
 
 @dataclass(frozen=True)
 class Rule:
-    """(Σ over the bound indices of a product of entries)**power is `value`, for all values of the slots."""
+    """(Σ over the bound indices of a product of entries)**power is `value`, for all values of the slots.
+
+    An `odd` rule of one entry takes one factor out of an odd power, and leaves the even ones: t⁻¹ is t⁻²·t.
+    """
 
     bound: tuple[str, ...]
     entries: tuple[tuple[Entry, int], ...]
     power: int
     value: Poly
+    odd: bool = False
 
     def names(self) -> set[str]:
         """The atoms on the left-hand side."""
@@ -56,6 +60,8 @@ def _entry_hit(rule: Rule, bound: dict[int, str], entries: Powers) -> Hit | None
     unit = rule.power == 1 and rule.has_unit()
     for k, (entry, power) in enumerate(entries):
         times = power // rule.power if power > 0 else power if unit else 0
+        if rule.odd:
+            times = power % 2
         if entry.name == pattern.name and times:
             left = power - times * rule.power
             rest = [(entry, left)] if left else []

@@ -226,7 +226,11 @@ def test_two_outputs_and_a_mask():
 
 
 def test_a_difference_of_rounded_literals_is_no_refutation():
+    """Nor a proof: it is equal if the literal is read as 1/7, or not shown to be at all."""
     proof = prove_vjp(lambda x: x.sum() * (1.0 / 7), lambda x: x.sum() / 7, "7")
+    assert proof.status == "conditional"
+    assert "provided that 0.14285715 is read as 1/7" in proof.claim
+    proof = prove_vjp(lambda x: x.sum() * (1.0 / 70001), lambda x: x.sum() / 70001, "7")
     assert proof.status == "refused"
     assert "literal" in proof.reason
 
@@ -323,3 +327,11 @@ def test_the_answer_is_the_same_twice():
     op = with_rule(standardize, lambda args, dy: standardize_backward(args, dy, wrong="halved"))
     first, second = (prove_vjp(op, standardize, "n", "", positive=(1,)) for _ in range(2))
     assert first.counterexample == second.counterexample
+
+
+def test_a_wrong_power_of_a_scalar_is_refuted():
+    """A half-integer power of an array without axes is evaluated too."""
+    proof = prove_vjp(
+        lambda x: x * (jnp.sum(x * x) + 2) ** -0.5, lambda x: x * (jnp.sum(x * x) + 1) ** -0.5, "n"
+    )
+    assert proof.status == "refuted"

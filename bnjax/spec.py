@@ -195,6 +195,10 @@ class NetSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "input_shape", tuple(self.input_shape))
+        if not all(type(size) is int and size >= 1 for size in self.input_shape):
+            raise ValueError(
+                f"input_shape of {self.name} must be of integers from 1 on, got {self.input_shape}"
+            )
         self.shapes()
 
     def shapes(self) -> list[Shape]:

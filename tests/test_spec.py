@@ -80,6 +80,12 @@ def test_sizes_that_do_not_fit_are_refused_at_the_layer(layers, message):
         NetSpec("net", layers)
 
 
+@pytest.mark.parametrize("shape", [(0, 32, 3), (32.0, 32, 3), (-1,)])
+def test_an_image_of_no_size_is_refused(shape):
+    with pytest.raises(ValueError, match="input_shape of net must be of integers from 1 on"):
+        NetSpec("net", [flatten()], shape)
+
+
 @pytest.mark.parametrize("spec", [CIFAR_CNN_BN, CIFAR_CNN_NO_BN, SMALL])
 def test_there_and_back(spec):
     assert NetSpec.from_json(json.loads(json.dumps(spec.as_json()))) == spec

@@ -139,6 +139,8 @@ class Config:
         That is what the recipe says, if one is named; else of epochs the data set's number, of the norm what
         the spec has, if there is one, and the default of all others.
         """
+        if recipe is not None and recipe not in RECIPES:
+            raise ArgumentError("recipe", f"must be one of {', '.join(RECIPES)}, got {recipe}")
         given = {name: value for name, value in values.items() if value is not None}
         usual: dict[str, Any] = {"epochs": DEFAULT_EPOCHS[given.get("dataset", "synthetic")]}
         if "spec" in given:

@@ -164,7 +164,8 @@ def _epoch(
     loss = float(np.mean(losses, dtype=np.float64))
     test = None
     if math.isfinite(loss):
-        at_once = 500 - (500 % place.number if place else 0)
+        number = place.number if place else 1
+        at_once = max(500 // number, 1) * number
         test = step.evaluate(steps, state, data.test_images, data.test_labels, at_once)
     return state, {
         "epoch": epoch,

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -14,6 +15,8 @@ from bnjax.errors import ArgumentError
 from bnjax.models import CIFAR_CNN_BN, CIFAR_CNN_NO_BN, NetSpec, dense, flatten
 from bnjax.train import config
 from bnjax.train.config import Config, settings
+
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 def test_the_choices_are_the_networks():
@@ -43,6 +46,8 @@ def test_a_recipe_is_what_is_usual_and_what_is_given_wins():
     assert (best.schedule, best.augment, best.label_smoothing) == ("cosine", "flip-crop", 0.0)
     assert best.learning_rate == 0.1
     assert set(config.RECIPES) == set(get_args(config.Recipe))
+    with pytest.raises(ArgumentError, match=r"^recipe must be one of chapter, plain, best, got worst$"):
+        Config.of(recipe="worst")
 
 
 def test_a_spec_says_its_norm_and_must_be_of_images_and_classes():
@@ -63,6 +68,14 @@ def test_a_config_there_and_back():
     for one in (Config(), Config.of(spec=CIFAR_CNN_NO_BN, recipe="best")):
         assert Config.from_json(json.loads(json.dumps(one.as_json()))) == one
     assert Config.from_json({"norm": "none", "momentum": 0.9}) == Config(norm="none", momentum=0.9)
+
+
+def test_configs_of_earlier_runs_can_be_read():
+    files = sorted(RESULTS.rglob("config.json"))
+    assert len(files) > 20
+    for file in files:
+        written = json.loads(file.read_text())["config"]
+        assert written.items() <= Config.from_json(written).as_json().items()
 
 
 @pytest.mark.parametrize("command", ["train", "lift", "sweep"])

@@ -20,6 +20,7 @@ from bnjax.train import run as runs
 from bnjax.train import step
 from bnjax.train.config import Config
 from bnjax.train.devices import placement, usual
+from bnjax.train.directory import read_rows
 
 THIN = NetSpec("thin", [conv_bn(3, 4, 3, stride=4), flatten(), dense(256, 10)])
 CONFIG = Config(spec=THIN, epochs=2, batch_size=16, learning_rate=1e-3, momentum=0.9, augment="flip-crop")
@@ -151,8 +152,7 @@ def test_eight_devices_and_resumed_give_the_numbers_of_one(tmp_path):
         command = [sys.executable, "-c", PROGRAM, name, str(devices), str(epochs)]
         subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     one, eight, resumed = (
-        [json.loads(line)["train_loss"] for line in (tmp_path / name / "metrics.jsonl").open()]
-        for name in ("one", "eight", "resumed")
+        [row["train_loss"] for row in read_rows(tmp_path / name)] for name in ("one", "eight", "resumed")
     )
     assert len(one) == 2
     np.testing.assert_allclose(eight, one, rtol=RTOL)

@@ -102,6 +102,24 @@ def test_earlier_results_can_still_be_drawn(folder, tmp_path):
     draw_lift(tmp_path / "copy")
 
 
+def test_the_title_says_all_of_the_recipe(tmp_path):
+    out = shutil.copytree(RESULTS / "lift-cifar10", tmp_path / "copy")
+    draw_lift(out)
+    assert "schedule" not in figure_text(out)
+    file = out / "batch" / "config.json"
+    record = json.loads(file.read_text())
+    record["config"] |= {
+        "schedule": "cosine",
+        "weight_decay": 5e-4,
+        "augment": "none",
+        "label_smoothing": 0.0,
+    }
+    file.write_text(json.dumps(record))
+    draw_lift(out)
+    assert "cosine schedule, weight decay 0.0005" in figure_text(out)
+    assert "smoothing" not in figure_text(out)
+
+
 def test_the_same_numbers_draw_the_same_svg(lifted):
     out, _ = lifted
     before = (out / "lift.svg").read_bytes()

@@ -21,10 +21,11 @@ from typing import NamedTuple
 from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly
 from bnjax.prove.field import Field
 from bnjax.prove.functions import argument_of, function_of
-from bnjax.prove.monomials import Entry, Factor, Monomial, entries_of
+from bnjax.prove.monomials import Entry, Factor, Monomial, Sum, entries_of
 from bnjax.prove.rewriting import rule_for
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN
 
+_SUMS = 3  # multiplied with each other in a polynomial that is 0 on a thin set
 ABOVE, ZERO, LARGEST, TIE = "above", "zero", "largest", "tie"
 
 
@@ -169,7 +170,22 @@ def largest(field: Field, poly: Poly, over: Mapping[int, str]) -> Poly:
 
 
 def is_thin(field: Field, poly: Poly) -> bool:
-    """Whether `poly` is analytic for all values of its atoms: it is 0 on a thin set, or always."""
+    """Whether `poly` is analytic for all values of its atoms, and 0 everywhere at no size of its own.
+
+    With at most three sums in a product, its monomials are independent functions at sizes ≥ 4 (as products of
+    power sums are); smaller ones are proved as numbers.  So it is enough that one coefficient is not 0.
+    """
+    coefficients: dict[Monomial, int] = {}
+    for monomial in poly.terms:
+        data = tuple(f for f in monomial if not (isinstance(f[0], Entry) and field.atoms[f[0].name].size))
+        coefficients[data] = coefficients.get(data, 0) + 1
+        if sum(power for factor, power in data if isinstance(factor, Sum)) > _SUMS:
+            return False
+    never_zero = any(terms == 1 for data, terms in coefficients.items() if data)
+    return never_zero and _are_analytic(field, poly)
+
+
+def _are_analytic(field: Field, poly: Poly) -> bool:
     return all(_is_analytic(field, entry, power) for m in poly.terms for entry, power in entries_of(m))
 
 
@@ -246,12 +262,12 @@ def _is_analytic(field: Field, entry: Entry, power: int) -> bool:
         return False
     defined = next((d.value for d in field.definitions if d.name == entry.name), None)
     if defined is not None:
-        return field.sign(defined) == POSITIVE and is_thin(field, defined)
+        return field.sign(defined) == POSITIVE and _are_analytic(field, defined)
     function = function_of(field, entry)
     if function is None:
         return True
     known = function.kind != "log" or field.sign(function.argument) == POSITIVE
-    return known and is_thin(field, function.argument)
+    return known and _are_analytic(field, function.argument)
 
 
 @contextmanager

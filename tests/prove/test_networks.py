@@ -114,6 +114,19 @@ def test_the_wrong_side_of_what_is_zero_on_an_open_set_is_not_called_right(name)
     assert proof.status in ("refused", "refuted"), str(proof)
 
 
+@pytest.mark.parametrize("factor", [lambda n: n - 7, lambda n: n * n - 16])
+def test_what_is_zero_at_one_size_is_no_thin_set(factor):
+    """At n = 7 what is compared is 0 for every x, and the hand VJP takes the other side."""
+
+    def primal(x):
+        return jnp.where(factor(x.shape[0]) * x > 0, x, 3 * x)
+
+    def backward(args, dy):
+        return (jnp.where(factor(args[0].shape[0]) * args[0] >= 0, dy, 3 * dy),)
+
+    assert prove_vjp(with_rule(primal, backward), primal, "n").status in ("refused", "refuted")
+
+
 def test_the_diagonal_of_all_differences_is_no_thin_set():
     def primal(x):
         return jnp.where(x[:, None] - x[None, :] > 0, 1.0, 3.0) @ x

@@ -9,7 +9,8 @@ by case, each under what the case implies.
 Why it is sound.  All of this holds at every point.  Only the derivative needs more: a truth value has none
 where it changes.  So what was shown of a derivative holds where no truth value of the primal changes nearby:
 off the kinks.  The set p = 0 is such a thin one only where p is analytic for all reals, and not zero
-everywhere; of any other, nothing is left out, `is_thin` is False and both cases are shown.
+everywhere; of any other, nothing is left out, `is_thin` is False and both cases are shown.  Of numbers that
+are largest together, and nearby too, the derivatives are the same, whichever is taken.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,10 +21,11 @@ from typing import NamedTuple
 from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly
 from bnjax.prove.field import Field
 from bnjax.prove.functions import argument_of, function_of
-from bnjax.prove.monomials import Entry, Factor, Monomial, entries_of
+from bnjax.prove.monomials import Entry, Factor, Monomial, Sum, entries_of
 from bnjax.prove.rewriting import rule_for
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN
 
+_SUMS = 3  # multiplied with each other in a polynomial that is 0 on a thin set
 ABOVE, ZERO, LARGEST, TIE = "above", "zero", "largest", "tie"
 
 
@@ -163,8 +165,6 @@ def largest(field: Field, poly: Poly, over: Mapping[int, str]) -> Poly:
         raise Outside("a maximum of equal numbers")
     if not indices:
         raise Outside("a maximum over an axis on which nothing depends")
-    if not is_thin(field, base):
-        raise Outside("a maximum over an axis of what may be equal on more than a thin set")
     free = sorted(base.free())
     places = [free.index(index) for index in indices]
     count = len(field.functions)
@@ -182,7 +182,22 @@ def largest(field: Field, poly: Poly, over: Mapping[int, str]) -> Poly:
 
 
 def is_thin(field: Field, poly: Poly) -> bool:
-    """Whether `poly` is analytic for all values of its atoms: it is 0 on a thin set, or always."""
+    """Whether `poly` is analytic for all values of its atoms, and 0 everywhere at no size of its own.
+
+    With at most three sums in a product, its monomials are independent functions at sizes ≥ 4 (as products of
+    power sums are); smaller ones are proved as numbers.  So it is enough that one coefficient is not 0.
+    """
+    coefficients: dict[Monomial, int] = {}
+    for monomial in poly.terms:
+        data = tuple(f for f in monomial if not (isinstance(f[0], Entry) and field.atoms[f[0].name].size))
+        coefficients[data] = coefficients.get(data, 0) + 1
+        if sum(power for factor, power in data if isinstance(factor, Sum)) > _SUMS:
+            return False
+    never_zero = any(terms == 1 for data, terms in coefficients.items() if data)
+    return never_zero and _are_analytic(field, poly)
+
+
+def _are_analytic(field: Field, poly: Poly) -> bool:
     return all(_is_analytic(field, entry, power) for m in poly.terms for entry, power in entries_of(m))
 
 
@@ -259,12 +274,12 @@ def _is_analytic(field: Field, entry: Entry, power: int) -> bool:
         return False
     defined = next((d.value for d in field.definitions if d.name == entry.name), None)
     if defined is not None:
-        return field.sign(defined) == POSITIVE and is_thin(field, defined)
+        return field.sign(defined) == POSITIVE and _are_analytic(field, defined)
     function = function_of(field, entry)
     if function is None:
         return True
     known = function.kind != "log" or field.sign(function.argument) == POSITIVE
-    return known and is_thin(field, function.argument)
+    return known and _are_analytic(field, function.argument)
 
 
 @contextmanager

@@ -23,6 +23,8 @@ EDGE = (
     "count", "count8", "minus8", "behind", "if7", "if mod", "if equal", "if product", "if int", "if set",
 )  # fmt: skip
 BINARY = ("add", "sub", "mul", "mul", "div", "dot", "over")
+NETWORKS = 10_000  # from this seed on, the trees have what networks are made of as well, and are less deep
+CURVED = ("bell", "logistic", "softplus", "softmax", "relu", "clip")
 SHAPES = ("n m", "n m", "m", "", "bool: n m")
 # the sizes, and how many points of each: all that the branches ask for, and one where eight bits wrap
 SIZES = {
@@ -38,13 +40,14 @@ SIZES = {
 }
 
 
-def random_tree(source, depth):
+def random_tree(source, depth, curved=False):
     if depth == 0 or source.random() < 0.15:
         return source.choice(LEAVES)
     if source.random() < 0.5:
-        names = EDGE if source.random() < 0.08 else UNARY
-        return (source.choice(names), random_tree(source, depth - 1))
-    return (source.choice(BINARY), random_tree(source, depth - 1), random_tree(source, depth - 1))
+        names = EDGE if source.random() < 0.08 else CURVED if curved and source.random() < 0.6 else UNARY
+        return (source.choice(names), random_tree(source, depth - 1, curved))
+    name = "larger" if curved and source.random() < 0.2 else source.choice(BINARY)
+    return (name, random_tree(source, depth - 1, curved), random_tree(source, depth - 1, curved))
 
 
 def value(tree, env, np_):
@@ -79,6 +82,16 @@ def branch(asked):
         return a + a if asked(*env["x"].shape[-2:]) else 1 * a
 
     return plain, primed
+
+
+def softmax(env, np_, a):
+    e = np_.exp(a - np_.max(a, -1, keepdims=True))
+    return e / np_.sum(e, -1, keepdims=True)
+
+
+def softmax_by_log(env, np_, a):
+    top = np_.max(a, -1, keepdims=True)
+    return np_.exp(a - (np_.log(np_.sum(np_.exp(a - top), -1, keepdims=True)) + top))
 
 
 BRANCHES = {
@@ -121,6 +134,20 @@ OPERATIONS = {
     "behind": lambda env, np_, a: np_.where(env["w"], a, -np_.inf) - np_.where(env["w"], 0.0, -np_.inf),
     **{name: branch(asked)[0] for name, asked in BRANCHES.items()},
     **{f"{name}'": branch(asked)[1] for name, asked in BRANCHES.items()},
+    "bell": lambda env, np_, a: np_.exp(-a * a),
+    "bell'": lambda env, np_, a: np_.exp(1 - np_.square(a)) / np_.exp(1 + 0 * a),
+    "logistic": lambda env, np_, a: 1 / (1 + np_.exp(-a)),
+    "logistic'": lambda env, np_, a: (1 + np_.tanh(a / 2)) / 2,
+    "softplus": lambda env, np_, a: np_.logaddexp(a, 0),
+    "softplus'": lambda env, np_, a: (a + np_.abs(a)) / 2 + np_.log(1 + np_.exp(-np_.abs(a))),
+    "softmax": softmax,
+    "softmax'": softmax_by_log,
+    "relu": lambda env, np_, a: np_.maximum(a, 0),
+    "relu'": lambda env, np_, a: np_.where(a > 0, a, 0),
+    "clip": lambda env, np_, a: np_.clip(a, -1, 1),
+    "clip'": lambda env, np_, a: np_.where(np_.abs(a) < 1, a, np_.sign(a)),
+    "larger": lambda env, np_, a, b: np_.maximum(a, b),
+    "larger'": lambda env, np_, a, b: (a + b + np_.abs(a - b)) / 2,
     "swap": lambda env, np_, a: np_.swapaxes(np_.swapaxes(a, -1, -2) * 2, -1, -2),
     "dot": lambda env, np_, a, b: np_.einsum("...ij,...kj,...kl->...il", a, b, env["y"]),
     "dot'": lambda env, np_, a, b: np_.einsum(
@@ -158,7 +185,7 @@ def rewritten(tree, source):
             return ("sum1", ("sum0", a[1]))
         case "div":
             return ("mul", ("div", 1, rest[0]), a)
-        case "rsqrt" | "masked" | "dot" | "abs" | "over" | "count":
+        case _ if f"{name}'" in OPERATIONS and name not in BRANCHES:
             return (f"{name}'", a, *rest)
         case _ if name in BRANCHES:
             return (f"{name}'", a)
@@ -177,6 +204,8 @@ def changed(tree, source):
         operands[place] = changed(operands[place], source)
         return (name, *operands)
     others = (*UNARY, *EDGE) if len(operands) == 1 else ("add", "sub", "mul", "div", "over")
+    if name in (*CURVED, "larger"):
+        others = CURVED if len(operands) == 1 else ("add", "mul", "over")
     return (source.choice([other for other in others if other != name]), *operands)
 
 
@@ -206,7 +235,7 @@ class Pair(NamedTuple):
 
 def pair(seed):
     source = random.Random(seed)
-    first = random_tree(source, 4)
+    first = random_tree(source, 3, curved=True) if seed >= NETWORKS else random_tree(source, 4)
     second = rewritten(first, source)
     beside = source.choice(sorted(OUTPUTS)) if source.random() < 0.3 else "nothing"
     if seed % 2 and source.random() < 0.2:
@@ -271,7 +300,7 @@ def judge(seed):
     first, second, beside, beside_wrong = pair(seed)
     plain, otherwise, wrong = OUTPUTS[beside]
     op, primal = as_function(first, plain), as_function(second, wrong if beside_wrong else otherwise)
-    proof = prove_vjp(op, primal, *SHAPES, positive=(3,), timeout=20.0)
+    proof = prove_vjp(op, primal, *SHAPES, positive=(3,), timeout=20.0 if seed < NETWORKS else 6.0)
     differ, finite = at_points(first, second, seed)
     truth = differ or beside_wrong
     if proof.status in ("proved", "conditional"):
@@ -289,6 +318,19 @@ def test_no_verdict_is_wrong_on_twenty_pairs():
     results = [judge(seed) for seed in range(20)]
     assert sum(status == "proved" for status, _ in results) >= 5
     assert sum(status == "refuted" for status, _ in results) >= 5
+
+
+def test_no_verdict_is_wrong_on_twelve_pairs_of_what_networks_are_made_of():
+    results = [judge(seed) for seed in range(NETWORKS, NETWORKS + 12)]
+    assert sum(status == "proved" for status, _ in results) >= 2
+    assert sum(status == "refuted" for status, _ in results) >= 2
+
+
+@pytest.mark.slow
+def test_no_verdict_is_wrong_on_two_thousand_pairs_of_what_networks_are_made_of():
+    statuses = [judge(seed)[0] for seed in range(NETWORKS + 12, NETWORKS + 2012)]
+    assert statuses.count("proved") > 300
+    assert statuses.count("refuted") > 300
 
 
 @pytest.mark.slow

@@ -43,7 +43,8 @@ def begin(folder, *more, within="none", before=(), **options):
     command = [*before, sys.executable, "-c", PROGRAM, within, *OPTIONS, *more]
     pipe = subprocess.PIPE
     root = os.pathsep.join(p for p in sys.path if p)
-    environment = os.environ | {"PYTHONPATH": root}
+    # not the cache that the tests share: a killed process may leave half a file in it
+    environment = os.environ | {"PYTHONPATH": root, "JAX_COMPILATION_CACHE_DIR": ""}
     options = {"env": environment, "stdout": pipe, "stderr": pipe, "text": True} | options
     return subprocess.Popen(command, cwd=folder, **options)
 

@@ -9,7 +9,8 @@ by case, each under what the case implies.
 Why it is sound.  All of this holds at every point.  Only the derivative needs more: a truth value has none
 where it changes.  So what was shown of a derivative holds where no truth value of the primal changes nearby:
 off the kinks.  The set p = 0 is such a thin one only where p is analytic for all reals, and not zero
-everywhere; of any other, nothing is left out, `is_thin` is False and both cases are shown.
+everywhere; of any other, nothing is left out, `is_thin` is False and both cases are shown.  Of numbers that
+are largest together, and nearby too, the derivatives are the same, whichever is taken.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -163,8 +164,6 @@ def largest(field: Field, poly: Poly, over: Mapping[int, str]) -> Poly:
         raise Outside("a maximum of equal numbers")
     if not indices:
         raise Outside("a maximum over an axis on which nothing depends")
-    if not is_thin(field, base):
-        raise Outside("a maximum over an axis of what may be equal on more than a thin set")
     free = sorted(base.free())
     places = [free.index(index) for index in indices]
     count = len(field.functions)

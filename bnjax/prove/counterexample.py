@@ -89,12 +89,13 @@ def is_decided_somewhere(
 ) -> bool:
     """Whether a point is found at which no two numbers that are compared are equal."""
     symbols = sorted(set().union(*(a.symbols() for a in arguments)))
-    for assigned in searched(symbols):
+    for assigned in searched(symbols)[:_FEWER]:
         for view in _views(op, primal, tuple(a.at(assigned) for a in arguments)):
-            for seed in range(_POINTS):
+            for seed in range(2 * _FEWER):
                 if time.monotonic() > deadline:
                     return False
-                point = [_draw(a, random.Random(seed)) for a in view.arguments]
+                source = random.Random(seed)
+                point = [_draw(a, source, _anywhere) for a in view.arguments]
                 try:
                     for program in view.programs:
                         evaluate(program, point, Arithmetic())
@@ -205,7 +206,17 @@ def _numeric(value: np.ndarray) -> np.ndarray:
     return value.astype(np.bool_ if boolean else np.float64)
 
 
-def _draw(argument: Argument, source: random.Random) -> np.ndarray:
+def _simple(source: random.Random) -> Fraction:
+    return Fraction(source.randint(-6, 6), source.choice((1, 1, 2)))
+
+
+def _anywhere(source: random.Random) -> Fraction:
+    return Fraction(source.randint(-600, 600), 97)
+
+
+def _draw(
+    argument: Argument, source: random.Random, number: Callable[[random.Random], Fraction] = _simple
+) -> np.ndarray:
     result = np.empty(argument.shape(), object)
     for index in np.ndindex(result.shape):
         if argument.boolean:
@@ -213,7 +224,7 @@ def _draw(argument: Argument, source: random.Random) -> np.ndarray:
         elif argument.positive:
             result[index] = Fraction(source.choice(("3", "5/4", "8", "1", "1/4", "3/4", "15", "1/100")))
         else:
-            result[index] = Fraction(source.randint(-6, 6), source.choice((1, 1, 2)))
+            result[index] = number(source)
     return result
 
 

@@ -64,7 +64,7 @@ class Field(Definitions):
         """A claim with the definitions of its names, and with the case that it is made for."""
         used = [f"{d.name}{'²' * (d.power - 1)} = {d.value}" for d in self.definitions if d.name in claim]
         used += [str(f) for f in self.functions if f.name in claim]
-        used += [case for case in (f"{poly} > 0" for poly in self.assumed) if case != claim]
+        used += [f"{poly} > 0" for poly in self.assumed]  # else it would pass for one of every case
         return f"{claim}, where {', '.join(used)}" if used else claim
 
     def require_positive(self, poly: Poly, known: int = UNKNOWN) -> None:

@@ -117,13 +117,18 @@ def argument_of(field: Field, entry: Entry) -> Poly:
 
 def _exp_of_term(field: Field, monomial: Monomial, coefficient: Fraction) -> Poly:
     """exp(coefficient·monomial)."""
-    if coefficient.denominator == 1 and len(monomial) == 1 and monomial[0][1] == 1:
-        factor = monomial[0][0]
-        if _is(factor, field, "log"):  # the log has left its obligation
-            base = argument_of(field, factor)
-            return field.raised(
-                base if coefficient > 0 else field.inverse(base, POSITIVE), int(abs(coefficient))
-            )
+    factor, times = monomial[0] if len(monomial) == 1 else (None, 0)
+    if factor is not None and times == 1 and _is(factor, field, "log"):  # the log has left its obligation
+        base, whole = argument_of(field, factor), math.floor(coefficient)
+        unit = base if whole >= 0 else field.inverse(base, POSITIVE)
+        power = field.raised(unit, abs(whole))
+        rest = coefficient - whole
+        return power * _exp_of_atoms(field, monomial, rest) if rest else power
+    return _exp_of_atoms(field, monomial, coefficient)
+
+
+def _exp_of_atoms(field: Field, monomial: Monomial, coefficient: Fraction) -> Poly:
+    """The power of an exponential's atom."""
     finest = Fraction(1, coefficient.denominator)
     term = Poly(field, {monomial: Fraction(1)})
     for function in [f for f in field.functions if f.kind == "exp" and f.rule is None]:

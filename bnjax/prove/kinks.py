@@ -12,11 +12,12 @@ from fractions import Fraction
 
 from bnjax.prove.algebra import Poly
 from bnjax.prove.arrays import Array, finite
-from bnjax.prove.comparisons import ABOVE, LARGEST, TIE, ZERO, is_thin
+from bnjax.prove.comparisons import ABOVE, LARGEST, TIE, ZERO, at_values, is_thin
 from bnjax.prove.definitions import Function
 from bnjax.prove.derivation import Derivation
 from bnjax.prove.field import Field
-from bnjax.prove.monomials import entries_of
+from bnjax.prove.functions import function_of
+from bnjax.prove.monomials import Entry, entries_of
 from bnjax.prove.vanishing import Question, names_in, vanishes, with_numbers, without
 
 _TOGETHER = 3  # kinks looked at together
@@ -24,17 +25,28 @@ _TOGETHER = 3  # kinks looked at together
 
 def left_out(field: Field) -> frozenset[str]:
     """The truth values that are 1 only on a kink."""
+    kinds = (TIE, ZERO)
     return frozenset(
-        f.name
-        for f in field.functions
-        if f.kind.startswith(TIE) or (f.kind == ZERO and is_thin(field, f.argument))
+        f.name for f in field.functions if f.kind.startswith(kinds) and is_thin(field, f.argument)
     )
 
 
 def words(derivation: Derivation) -> tuple[str, ...]:
     """Off which kinks the derivative is claimed: the comparisons that the primal's outputs depend on."""
-    field = derivation.field
-    return tuple(dict.fromkeys(_words(field, f) for f in _occurring(field, derivation.moved)))
+    field, everywhere = derivation.field, Question(derivation.linear())
+    outputs = [_without_idle(field, output, everywhere) for output in derivation.moved]
+    return tuple(dict.fromkeys(_words(field, f) for f in _occurring(field, outputs)))
+
+
+def _without_idle(field: Field, poly: Poly, everywhere: Question) -> Poly:
+    """`poly` without the truth values that make no difference to it."""
+    for entry in dict.fromkeys(f for m in poly.terms for f, _ in m if function_of(field, f) is not None):
+        if not isinstance(entry, Entry) or not field.atoms[entry.name].boolean:
+            continue
+        off = at_values(poly, {entry: 0})
+        if vanishes(field, at_values(poly, {entry: 1}) - off, everywhere):
+            poly = off
+    return poly
 
 
 def agree(derivation: Derivation, hand: Array, reference: Array) -> bool:
@@ -80,11 +92,10 @@ def _occurring(field: Field, polys: Sequence[Poly]) -> list[Function]:
 
 
 def _words(field: Field, function: Function) -> str:
+    thin = is_thin(field, function.argument)
     if function.kind.startswith((LARGEST, TIE)):
-        return f"the largest of {function.argument} is attained once"
-    if is_thin(field, function.argument):
-        return f"{function.argument} ≠ 0"
-    return f"{function.argument} is ≠ 0, or 0 nearby as well"
+        return f"the largest of {function.argument} is attained once{'' if thin else ', or equally nearby'}"
+    return f"{function.argument} {'≠ 0' if thin else 'is ≠ 0, or 0 nearby as well'}"
 
 
 def _lies_between(

@@ -61,7 +61,8 @@ def prove_vjp(
             seen = examine(op, primal, arguments, seen.deadline)
             seen = _off_thin_kinks(seen) if seen.shown else _with_counterexample(seen)
     except TimeUp:
-        seen.proof = Proof("refused", "", reason="the time limit was reached")
+        reasons = [seen.proof.reason] * bool(seen.proof.reason) + ["the time limit was reached"]
+        seen.proof = Proof("refused", "", reason="; ".join(reasons), where=seen.proof.where)
     except Exception as error:  # a fault of the prover is no verdict
         seen.proof = Proof("refused", "", reason=f"the prover failed: {one_line(error)}")
     traced = seen.numbers if seen.shown else []

@@ -142,8 +142,28 @@ def erf(value):
     return rising(_erf, value)
 
 
+_PLACES = 400  # binary places of a series
 _LARGE = 2**16
-_SMALL = Fraction(1, 2**_BITS)
+
+
+def _series(z: Fraction, ratio: Callable[[int], tuple[int, int]], weight: Callable[[int], int]) -> Enclosure:
+    """Σ_n t_n/weight(n) with t_0 = 1 and t_n = t_(n−1)·z·p/q for (p, q) = ratio(n), z ≥ 0.
+
+    Every term is rounded down and up; where terms fall by half and more, the rest is at most the last one.
+    """
+    one = 1 << _PLACES
+    low_z = math.floor(z * one)
+    high_z = low_z + 1
+    low = high = total_low = total_high = one
+    for n in itertools.count(1):
+        p, q = ratio(n)
+        low = low * low_z * p // (q << _PLACES)
+        high = -(-high * high_z * p // (q << _PLACES))
+        total_low += low // weight(n)
+        total_high -= -high // weight(n)
+        if high <= 2 and 2 * high_z * p <= q << _PLACES:
+            break
+    return Enclosure(Fraction(total_low, one), Fraction(total_high + high, one))
 
 
 def _exp(x: Fraction) -> Enclosure:
@@ -152,16 +172,10 @@ def _exp(x: Fraction) -> Enclosure:
         raise Unsupported("an exponential this large")
     if x < -_LARGE:
         return Enclosure(Fraction(0), _exp(Fraction(-_LARGE)).high)
-    halvings = max(0, math.ceil(abs(x)).bit_length() + 8)
-    r = _outward(x / 2**halvings, x / 2**halvings)
-    total = term = enclosure(1)
-    for n in itertools.count(1):
-        term = term * r * Fraction(1, n)
-        total = total + term
-        rest = 2 * max(abs(term.low), abs(term.high))  # |r| < 1/2: the terms after it are a geometric series
-        if rest < _SMALL * _SMALL:
-            break
-    total = total + Enclosure(-rest, rest)
+    if x < 0:
+        return _reciprocal(_exp(-x))
+    halvings = math.ceil(x).bit_length() + 8
+    total = _series(x / 2**halvings, lambda n: (1, n), lambda n: 1)
     for _ in range(halvings):
         total = total * total
     return total
@@ -173,7 +187,7 @@ def _log(x: Fraction) -> Enclosure:
     m = x / Fraction(2) ** k
     if m > Fraction(4, 3):
         k, m = k + 1, m / 2
-    return _twice_atanh((m - 1) / (m + 1)) + k * _log_two() if k else _twice_atanh((m - 1) / (m + 1))
+    return _twice_atanh((m - 1) / (m + 1)) + k * _log_two()
 
 
 @functools.cache
@@ -182,32 +196,17 @@ def _log_two() -> Enclosure:
 
 
 def _twice_atanh(z: Fraction) -> Enclosure:
-    """2·Σ z^(2j+1)/(2j+1), for |z| ≤ 1/3."""
-    square = _outward(z * z, z * z)
-    power, total = _outward(2 * z, 2 * z), enclosure(0)
-    for j in itertools.count():
-        total = total + power * Fraction(1, 2 * j + 1)
-        power = power * square
-        rest = 2 * max(abs(power.low), abs(power.high))
-        if rest < _SMALL * _SMALL:
-            return total + Enclosure(-rest, rest)
-    raise AssertionError
+    """2·z·Σ z^(2n)/(2n+1), for |z| ≤ 1/3."""
+    return _series(z * z, lambda n: (1, 1), lambda n: 2 * n + 1) * (2 * z)
 
 
 def _erf(x: Fraction) -> Enclosure:
-    """2/√π·Σ (−1)^n x^(2n+1)/(n!·(2n+1)); beyond 12, 1 − erf is less than 2⁻²⁰⁰."""
+    """2/√π·exp(−x²)·x·Σ (2x²)^n/(1·3···(2n+1)); beyond 12, 1 − |erf| is less than 2⁻²⁰⁰."""
     if abs(x) > 12:
         near = Enclosure(1 - Fraction(1, 2**200), Fraction(1))
         return near if x > 0 else -near
-    square = _outward(-x * x, -x * x)
-    term, total = _outward(x, x), enclosure(0)
-    for n in itertools.count(1):
-        total = total + term * Fraction(1, 2 * n - 1)
-        term = term * square * Fraction(1, n)
-        rest = 2 * max(abs(term.low), abs(term.high))
-        if n > 2 * x * x and rest < _SMALL * _SMALL:  # from here on each term is less than half of the last
-            break
-    return (total + Enclosure(-rest, rest)) * 2 / enclosure(exact_root(_pi()))
+    total = _series(x * x, lambda n: (2, 2 * n + 1), lambda n: 1)
+    return total * _exp(-x * x) * (2 * x) / enclosure(exact_root(_pi()))
 
 
 @functools.cache
@@ -217,10 +216,11 @@ def _pi() -> Enclosure:
 
 
 def _atan(z: Fraction) -> Enclosure:
+    """Σ (−1)^n z^(2n+1)/(2n+1): the rest is less than the next term."""
     total, power = Fraction(0), z
-    for j in itertools.count():
-        total += power / (2 * j + 1)
+    for n in itertools.count():
+        total += power / (2 * n + 1)
         power *= -z * z
-        if abs(power) < _SMALL * _SMALL:
-            return _outward(total - abs(power), total + abs(power))
-    raise AssertionError
+        if abs(power) < Fraction(1, 1 << _PLACES):
+            break
+    return _outward(total - abs(power), total + abs(power))

@@ -79,6 +79,9 @@ def _results(eqn: JaxprEqn, operands: list[np.ndarray], arithmetic: Arithmetic) 
         return operands
     if eqn.primitive in _MOVES:
         return [_moved(eqn, operands)]
+    if eqn.primitive is lax.split_p:
+        ends = np.cumsum(eqn.params["sizes"])[:-1]
+        return list(map(_array, np.split(operands[0], ends, eqn.params["axis"])))
     if eqn.primitive is jaxs.psum_p:
         sums = [_array(np.add.reduce(a, axis=tuple(eqn.params["axes"]))) for a in operands]
         return [arithmetic.rounded(eqn, [a], total) for a, total in zip(operands, sums, strict=True)]
@@ -290,6 +293,13 @@ def _unary(function: Callable) -> Callable:
     return lambda eqn, arithmetic, a: _each(function, a)
 
 
+def _cumulated(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
+    axis = eqn.params["axis"]
+    if eqn.params["reverse"]:
+        return np.flip(np.add.accumulate(np.flip(a, axis), axis), axis)
+    return np.add.accumulate(a, axis)
+
+
 def _total(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
     axes = tuple(int(axis) for axis in eqn.params["axes"])
     result = np.add.reduce(a, axis=axes) if a.size else np.zeros(shaped(eqn.outvars[0]).shape, np.int64)
@@ -300,7 +310,7 @@ _IDENTITIES = frozenset((lax.optimization_barrier_p, jaxs.stop_gradient_p, jaxs.
 _MOVES = frozenset(
     (
         jaxs.reshape_p, jaxs.transpose_p, jaxs.broadcast_in_dim_p, jaxs.squeeze_p, jaxs.slice_p, jaxs.rev_p,
-        jaxs.concatenate_p,
+        jaxs.concatenate_p, jaxs.pad_p,
     )
 )  # fmt: skip
 _RULES: dict[Primitive, Callable[..., Any]] = {
@@ -334,6 +344,7 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.or_p: _binary(lambda a, b: a or b),
     jaxs.pow_p: _power,
     jaxs.reduce_max_p: _largest,
+    jaxs.cumsum_p: _cumulated,
     jaxs.reduce_sum_p: _total,
     jaxs.round_p: _rounded_to(round, 2),
     jaxs.rsqrt_p: lambda eqn, arithmetic, a: _each(lambda v: 1 / arithmetic.root(v), a),

@@ -24,6 +24,7 @@ from bnjax.prove.choices import CHOICES
 from bnjax.prove.comparisons import by_cases, contains_truth
 from bnjax.prove.field import Field
 from bnjax.prove.functions import erf, exp, inverse, log, logistic, power, root, tanh
+from bnjax.prove.moves import MOVES
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.space import Space
 
@@ -242,46 +243,53 @@ ARITHMETIC: frozenset[Primitive] = frozenset(
     (
         jaxs.add_p, add_any_p, jaxs.div_p, jaxs.dot_general_p, jaxs.integer_pow_p, jaxs.mul_p, jaxs.neg_p,
         jaxs.pow_p, jaxs.psum_p, jaxs.reduce_sum_p, jaxs.rsqrt_p, jaxs.sqrt_p, jaxs.square_p, jaxs.sub_p,
+        jaxs.cumsum_p,
         jaxs.max_p, jaxs.min_p, jaxs.abs_p, jaxs.sign_p, jaxs.clamp_p, jaxs.reduce_max_p, jaxs.reduce_min_p,
     )
 )  # fmt: skip
 # by identity: another primitive of the same name is another one
-PRIMITIVES: dict[Primitive, Rule] = CHOICES | {
-    jaxs.add_p: _add,
-    add_any_p: _add,
-    jaxs.and_p: _boolean(lambda one, a, b: a * b),
-    jaxs.broadcast_in_dim_p: _broadcast_in_dim,
-    jaxs.convert_element_type_p: _convert_element_type,
-    jaxs.copy_p: _identity,
-    dim_as_value_p: _dim_as_value,
-    jaxs.div_p: _div,
-    jaxs.cosh_p: _function(lambda field, poly: _half(field, exp(field, poly) + exp(field, -poly)), POSITIVE),
-    jaxs.dot_general_p: _dot_general,
-    jaxs.erf_p: _erf,
-    jaxs.erfc_p: _erfc,
-    jaxs.exp_p: _function(exp, POSITIVE),
-    jaxs.expm1_p: _function(lambda field, poly: exp(field, poly) - field.constant(1)),
-    jaxs.integer_pow_p: _integer_pow,
-    jaxs.log_p: _log,
-    jaxs.log1p_p: _log1p,
-    jaxs.logistic_p: _function(logistic, POSITIVE),
-    jaxs.mul_p: _mul,
-    jaxs.name_p: _identity,
-    jaxs.neg_p: _neg,
-    jaxs.not_p: _boolean(lambda one, a: one - a),
-    lax.optimization_barrier_p: _identity,
-    jaxs.or_p: _boolean(lambda one, a, b: a + b - a * b),
-    jaxs.pow_p: _pow,
-    jaxs.psum_p: _psum,
-    jaxs.reduce_sum_p: _reduce_sum,
-    jaxs.reshape_p: _reshape,
-    jaxs.rsqrt_p: _rsqrt,
-    jaxs.sinh_p: _function(lambda field, poly: _half(field, exp(field, poly) - exp(field, -poly))),
-    jaxs.sqrt_p: _sqrt,
-    jaxs.square_p: _square,
-    jaxs.squeeze_p: _squeeze,
-    jaxs.stop_gradient_p: _stop_gradient,
-    jaxs.sub_p: _sub,
-    jaxs.tanh_p: _function(tanh),
-    jaxs.transpose_p: _transpose,
-}
+PRIMITIVES: dict[Primitive, Rule] = (
+    CHOICES
+    | MOVES
+    | {
+        jaxs.add_p: _add,
+        add_any_p: _add,
+        jaxs.and_p: _boolean(lambda one, a, b: a * b),
+        jaxs.broadcast_in_dim_p: _broadcast_in_dim,
+        jaxs.convert_element_type_p: _convert_element_type,
+        jaxs.copy_p: _identity,
+        dim_as_value_p: _dim_as_value,
+        jaxs.div_p: _div,
+        jaxs.cosh_p: _function(
+            lambda field, poly: _half(field, exp(field, poly) + exp(field, -poly)), POSITIVE
+        ),
+        jaxs.dot_general_p: _dot_general,
+        jaxs.erf_p: _erf,
+        jaxs.erfc_p: _erfc,
+        jaxs.exp_p: _function(exp, POSITIVE),
+        jaxs.expm1_p: _function(lambda field, poly: exp(field, poly) - field.constant(1)),
+        jaxs.integer_pow_p: _integer_pow,
+        jaxs.log_p: _log,
+        jaxs.log1p_p: _log1p,
+        jaxs.logistic_p: _function(logistic, POSITIVE),
+        jaxs.mul_p: _mul,
+        jaxs.name_p: _identity,
+        jaxs.neg_p: _neg,
+        jaxs.not_p: _boolean(lambda one, a: one - a),
+        lax.optimization_barrier_p: _identity,
+        jaxs.or_p: _boolean(lambda one, a, b: a + b - a * b),
+        jaxs.pow_p: _pow,
+        jaxs.psum_p: _psum,
+        jaxs.reduce_sum_p: _reduce_sum,
+        jaxs.reshape_p: _reshape,
+        jaxs.rsqrt_p: _rsqrt,
+        jaxs.sinh_p: _function(lambda field, poly: _half(field, exp(field, poly) - exp(field, -poly))),
+        jaxs.sqrt_p: _sqrt,
+        jaxs.square_p: _square,
+        jaxs.squeeze_p: _squeeze,
+        jaxs.stop_gradient_p: _stop_gradient,
+        jaxs.sub_p: _sub,
+        jaxs.tanh_p: _function(tanh),
+        jaxs.transpose_p: _transpose,
+    }
+)

@@ -51,7 +51,17 @@ def value_at(
         elif name in functions:
             argument = _value(functions[name].argument, known, atom.sizes, sizes)
             known[name] = _function(functions[name].kind, argument)
+        elif name.startswith("move."):
+            known[name] = matrix_of(name)
     return _value(poly, known, axes, sizes)
+
+
+def matrix_of(name: str) -> np.ndarray:
+    """The zeros and ones that the atom of a move stands for, sizes of 1 left out."""
+    _, words, bits = name.split(".")
+    shape = tuple(map(int, words.split("x")))
+    flat = np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8))[: math.prod(shape)]
+    return flat.reshape([size for size in shape if size > 1]).astype(float)
 
 
 def _function(kind: str, argument: np.ndarray) -> np.ndarray:

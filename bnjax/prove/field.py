@@ -24,6 +24,7 @@ from fractions import Fraction
 from typing import TypeGuard
 
 from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Poly, Ring
+from bnjax.prove.definitions import Definition, Function
 from bnjax.prove.monomials import Entry, Factor, Monomial, Sum, entries_of, flatten
 from bnjax.prove.rewriting import Hit, Rule, find_hit, rule_for
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
@@ -42,32 +43,6 @@ class Obligation:
         return f"[{state}] {self.claim}" + (f"  ({self.where})" if self.where else "")
 
 
-@dataclass(frozen=True)
-class Definition:
-    """The atom `name` with slots 0, 1, ...: its `power`-th power is `value`."""
-
-    name: str
-    power: int
-    value: Poly
-    rule: Rule | None
-
-
-@dataclass(frozen=True)
-class Function:
-    """The atom `name` with slots 0, 1, ...: the function `kind` ("exp", "log", ...) of `argument`.
-
-    `rule` is an equation that holds of it, from left to right, where there is one.
-    """
-
-    name: str
-    kind: str
-    argument: Poly
-    rule: Rule | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name} = {self.kind}({self.argument})"
-
-
 class Field(Ring):
     """A ring with quotients, square roots and functions, their definitions and obligations."""
 
@@ -84,10 +59,10 @@ class Field(Ring):
 
     def require(self, claim: str, discharged: bool) -> None:
         """Record an obligation, once."""
-        claim = self._in_full(claim)
+        claim = self.in_full(claim)
         self.obligations.setdefault(claim, Obligation(claim, discharged, self.where))
 
-    def _in_full(self, claim: str) -> str:
+    def in_full(self, claim: str) -> str:
         """A claim with the definitions of its names, and with the case that it is made for."""
         used = [f"{d.name}{'²' * (d.power - 1)} = {d.value}" for d in self.definitions if d.name in claim]
         used += [str(f) for f in self.functions if f.name in claim]
@@ -154,7 +129,7 @@ class Field(Ring):
         return Poly(self, {tuple((f, p * power) for f, p in monomial): coefficient**power})
 
     def _require_nonzero(self, poly: Poly, known: int) -> None:
-        if known != POSITIVE and self._in_full(f"{poly} > 0") not in self.obligations:
+        if known != POSITIVE and self.in_full(f"{poly} > 0") not in self.obligations:
             shown = poly.constant() is not None or self.is_assumed(poly) or self.is_assumed(-poly)
             self.require(f"{poly} ≠ 0", shown)
 

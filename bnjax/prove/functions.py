@@ -20,7 +20,8 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly
-from bnjax.prove.field import Field, Function
+from bnjax.prove.definitions import Function
+from bnjax.prove.field import Field
 from bnjax.prove.monomials import Entry, Factor, Monomial
 from bnjax.prove.rewriting import rule_for
 from bnjax.prove.signs import POSITIVE, UNKNOWN

@@ -13,8 +13,9 @@ from fractions import Fraction
 from bnjax.prove.algebra import Poly
 from bnjax.prove.arrays import Array, finite
 from bnjax.prove.comparisons import ABOVE, LARGEST, TIE, ZERO, at_values, is_thin
+from bnjax.prove.definitions import Function
 from bnjax.prove.derivation import Derivation
-from bnjax.prove.field import Field, Function
+from bnjax.prove.field import Field
 from bnjax.prove.functions import function_of
 from bnjax.prove.monomials import Entry, entries_of
 from bnjax.prove.vanishing import Question, names_in, vanishes, with_numbers, without
@@ -34,7 +35,7 @@ def words(derivation: Derivation) -> tuple[str, ...]:
     """Off which kinks the derivative is claimed: the comparisons that the primal's outputs depend on."""
     field, everywhere = derivation.field, Question(derivation.linear())
     outputs = [_without_idle(field, output, everywhere) for output in derivation.moved]
-    return tuple(dict.fromkeys(_words(field, f) for f in _occurring(field, outputs)))
+    return tuple(dict.fromkeys(field.in_full(_words(field, f)) for f in _occurring(field, outputs)))
 
 
 def _without_idle(field: Field, poly: Poly, everywhere: Question) -> Poly:

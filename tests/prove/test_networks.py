@@ -79,6 +79,18 @@ def scaled_exp(factor):
     return with_rule(lambda x: jnp.exp(x), lambda a, dy: (dy * jnp.exp(a[0]) * factor(a[0]),))
 
 
+def test_a_kink_of_the_rule_alone_is_named():
+    """max(x, 0) + min(x, 0) is x, and has no kink; the rule's value where x = 0 is not its derivative."""
+
+    def primal(x):
+        return jnp.maximum(x, 0) + jnp.minimum(x, 0)
+
+    torn = with_rule(primal, lambda a, dy: (dy * ((a[0] > 0) * 1.0 + (a[0] < 0)),))
+    whole = with_rule(primal, lambda a, dy: (dy,))
+    assert prove_vjp(torn, primal, "n").kinks == ("x[a] ≠ 0",)
+    assert prove_vjp(whole, primal, "n").status == "proved"
+
+
 ON_A_KINK = {
     "elementwise": scaled_exp(lambda x: jnp.where(x == 0, 7.0, 1.0)),
     "elsewhere": scaled_exp(lambda x: jnp.where(x == 1, 7.0, 1.0)),

@@ -47,7 +47,7 @@ class Field(Definitions):
 
     def require(self, claim: str, discharged: bool) -> None:
         """Record an obligation, once."""
-        claim = self._in_full(claim)
+        claim = self.in_full(claim)
         self.obligations.setdefault(claim, Obligation(claim, discharged, self.where))
 
     def literal(self, number: np.floating) -> Poly:
@@ -60,7 +60,7 @@ class Field(Definitions):
         self.atoms.setdefault(name, Atom(name, positive=True, quotient=abs(read)))
         return self.entry(name) * self.constant(1 if read > 0 else -1)
 
-    def _in_full(self, claim: str) -> str:
+    def in_full(self, claim: str) -> str:
         """A claim with the definitions of its names, and with the case that it is made for."""
         used = [f"{d.name}{'²' * (d.power - 1)} = {d.value}" for d in self.definitions if d.name in claim]
         used += [str(f) for f in self.functions if f.name in claim]
@@ -117,7 +117,7 @@ class Field(Definitions):
         return result
 
     def _require_nonzero(self, poly: Poly, known: int) -> None:
-        if known != POSITIVE and self._in_full(f"{poly} > 0") not in self.obligations:
+        if known != POSITIVE and self.in_full(f"{poly} > 0") not in self.obligations:
             shown = poly.constant() is not None or self.is_assumed(poly) or self.is_assumed(-poly)
             self.require(f"{poly} ≠ 0", shown)
 

@@ -32,10 +32,11 @@ def left_out(field: Field) -> frozenset[str]:
 
 
 def words(derivation: Derivation) -> tuple[str, ...]:
-    """Off which kinks the derivative is claimed: the comparisons that the primal's outputs depend on."""
+    """Off which kinks the derivative is claimed: what the primal, or a cotangent, depends on."""
     field, everywhere = derivation.field, Question(derivation.linear())
-    outputs = [_without_idle(field, output, everywhere) for output in derivation.moved]
-    return tuple(dict.fromkeys(_words(field, f) for f in _occurring(field, outputs)))
+    results = [*derivation.moved, *map(finite, derivation.gradients["op"])]
+    outputs = [_without_idle(field, field.reduce(result), everywhere) for result in results]
+    return tuple(dict.fromkeys(field.in_full(_words(field, f)) for f in _occurring(field, outputs)))
 
 
 def _without_idle(field: Field, poly: Poly, everywhere: Question) -> Poly:

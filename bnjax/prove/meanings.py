@@ -2,7 +2,7 @@
 
 A rule is called with the space of sizes, the equation and its operands, and returns an `Array` (or a list of
 them).  It refuses, by raising `Outside`, whatever it does not mean exactly: integer division, float to
-integer, a maximum or a choice that depends on the data.
+integer, a choice by an integer that depends on the data.  Those that choose are in `choices`.
 """
 
 import operator

@@ -1,9 +1,14 @@
 """Exponentials and kinks: right rules are proved, wrong ones of the same kind are refuted."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import pytest
 
+import bnjax.ops
 from bnjax.prove import prove_vjp
+from bnjax.theorems.batch_norm import batch_norm_primal
 from tests.prove.networks import KINKED, SMOOTH, STRAIGHT_THROUGH
 from tests.prove.rules import with_rule
 
@@ -39,6 +44,28 @@ def test_a_straight_through_estimator_is_refuted(name):
     assert proof.status == "refuted", str(proof)
 
 
+@pytest.mark.parametrize(
+    "shapes",
+    [("n", "", "", ""), pytest.param(("N H W C", "C", "C", ""), marks=pytest.mark.slow)],
+    ids=lambda shapes: shapes[0],
+)
+def test_batch_norm_and_relu_in_one_rule_is_proved(shapes):
+    axis = tuple(range(max(1, len(shapes[0].split()) - 1)))
+    op = functools.partial(bnjax.ops.batch_norm_relu, axis=axis)
+
+    def primal(*args):
+        return jax.nn.relu(batch_norm_primal(*args, axis=axis))
+
+    proof = prove_vjp(op, primal, *shapes, positive=(3,))
+    assert proof.status == "proved", str(proof)
+    assert "where t.0² = x3" in proof.kinks[0]
+
+    wrong = with_rule(
+        primal, lambda args, dy: jax.vjp(lambda *a: batch_norm_primal(*a, axis=axis), *args)[1](dy)
+    )
+    assert prove_vjp(wrong, primal, *shapes, positive=(3,)).status == "refuted"
+
+
 def test_the_claim_says_where_the_derivative_is_claimed_and_what_is_there_on_a_kink():
     row = KINKED["relu"]
     claim = prove_vjp(with_rule(row.primal, row.right), row.primal, "n").claim
@@ -50,6 +77,18 @@ def test_the_claim_says_where_the_derivative_is_claimed_and_what_is_there_on_a_k
 def scaled_exp(factor):
     """exp, with a hand VJP times factor(x)."""
     return with_rule(lambda x: jnp.exp(x), lambda a, dy: (dy * jnp.exp(a[0]) * factor(a[0]),))
+
+
+def test_a_kink_of_the_rule_alone_is_named():
+    """max(x, 0) + min(x, 0) is x, and has no kink; the rule's value where x = 0 is not its derivative."""
+
+    def primal(x):
+        return jnp.maximum(x, 0) + jnp.minimum(x, 0)
+
+    torn = with_rule(primal, lambda a, dy: (dy * ((a[0] > 0) * 1.0 + (a[0] < 0)),))
+    whole = with_rule(primal, lambda a, dy: (dy,))
+    assert prove_vjp(torn, primal, "n").kinks == ("x[a] ≠ 0",)
+    assert prove_vjp(whole, primal, "n").status == "proved"
 
 
 ON_A_KINK = {

@@ -3,7 +3,7 @@
 Runs every wrong and every right rule of two libraries, batch norm's own and one from beyond it, through
 `bnjax.check_vjp`, `jax.test_util.check_grads` and, where PyTorch is installed, `torch.autograd.gradcheck`,
 each with its defaults and again in float64, and writes results/checkers.json.  `python
-experiments/checkers.py` makes all of it (sizes and libraries run at another time stay in the file), and
+experiments/checkers.py` makes all of it (what was run at another time stays in the file), and
 `python experiments/tables.py` a table of it.
 """
 
@@ -159,16 +159,16 @@ def run(library: str, n: int, seed: int, checkers: Sequence[str]) -> list[dict[s
     return rows
 
 
-def of(row: dict[str, Any]) -> tuple[str, int]:
-    """A row's library and size."""
-    return row["library"], row["n"]
+def key(row: dict[str, Any]) -> tuple[str, int, str]:
+    """What a row is about."""
+    return row["library"], row["n"], row["case"]
 
 
 def save(rows: list[dict[str, Any]], seed: int) -> None:
-    """Write `rows`, beside those of other libraries and sizes that are there."""
-    made = {of(row) for row in rows}
-    if RESULTS.exists():
-        rows = [row for row in json.loads(RESULTS.read_text())["rows"] if of(row) not in made] + rows
+    """Write `rows` over those of the same rules and sizes; what other checkers said of them stays."""
+    there = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    merged = {key(row): row for row in there}
+    merged |= {key(row): merged.get(key(row), {}) | row for row in rows}
     torch = torch_if_installed()
     versions = {
         "jax": jax.__version__,
@@ -176,7 +176,7 @@ def save(rows: list[dict[str, Any]], seed: int) -> None:
         "torch": torch.__version__ if torch else None,
     }
     RESULTS.parent.mkdir(exist_ok=True)
-    results = {"versions": versions, "seed": seed, "rows": rows}
+    results = {"versions": versions, "seed": seed, "rows": list(merged.values())}
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -185,9 +185,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[8, 131_072])
     parser.add_argument("--libraries", nargs="+", choices=[BATCH_NORM, BEYOND], default=[BATCH_NORM, BEYOND])
+    parser.add_argument("--checkers", nargs="+", choices=list(CHECKERS), default=list(CHECKERS))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    checkers = [c for c in CHECKERS if c != "gradcheck" or torch_if_installed()]
+    checkers = [c for c in arguments.checkers if c != "gradcheck" or torch_if_installed()]
     for library, n in itertools.product(arguments.libraries, arguments.sizes):
         if library != BEYOND or n <= LARGEST_BEYOND:
             save(run(library, n, arguments.seed, checkers), arguments.seed)

@@ -108,17 +108,19 @@ def small_settings(problem: Problem) -> tuple[list[Setting], list[str]]:
 
 
 def beyond(problem: Problem, setting: Setting) -> list[Point]:
-    """Points past the ordinary ones of `setting`."""
+    """Points past the ordinary ones of `setting`; an argument that came positive is given no zeros."""
     first, found = setting.points[0], []
     floats = [first.arrays[i] for i in problem.floats]
-    signed = [i in setting.flips or not probes.is_positive(problem.arrays[i].sample) for i in problem.floats]
+    positive = [probes.is_positive(problem.arrays[i].sample) for i in problem.floats]
+    signed = [i in setting.flips or not p for i, p in zip(problem.floats, positive, strict=True)]
     main = max(map(np.ndim, floats))
     pool = next((a.ravel() for a, either in zip(floats, signed, strict=True) if either and a.size), None)
     for kind in probes.beyond(len(floats)):
         moved = list(floats)
         for j, (values, either) in enumerate(zip(floats, signed, strict=True)):
             parameter = not either and np.ndim(values) < main  # an ε: it stays of its magnitude
-            if values.size and not parameter and kind.only in (None, j):
+            kept = parameter or (kind.name == "zeros" and positive[j])
+            if values.size and not kept and kind.only in (None, j):
                 like = pool if either and pool is not None else values.ravel()
                 moved[j] = probes.beyond_leaf(kind, values, like, probes.generator(j), signed=either)
         arrays = problem.put(first.arrays, moved)

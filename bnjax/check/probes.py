@@ -168,7 +168,7 @@ def beyond_leaf(
     if kind.name == "ties":
         flat = generator(flat.size).choice(like[:2], size=flat.size)
     elif kind.name == "zeros":
-        flat[rng.permutation(flat.size)[::2] if signed else []] = 0.0
+        flat[rng.permutation(flat.size)[::2]] = 0.0
     else:
         steps = np.geomspace(0.95, 0.1, some.size) if some.size > 1 else np.array([0.95])
         sign = -1.0 if kind.scale == SCALES[1] else 1.0

@@ -133,6 +133,7 @@ RIGHT = {
     "sign": (jnp.abs, lambda a, dy: (dy * jnp.sign(a[0]),), X),
     "log": (jnp.log, lambda a, dy: (dy / a[0],), abs(X) + np.float32(0.1)),
     "x^1.5": (lambda x: x**1.5, lambda a, dy: (1.5 * dy * a[0] ** 1.5 / a[0],), abs(X) + np.float32(0.1)),
+    "xy over x": (product, lambda a, dy: (dy * a[0] * a[1] / a[0], dy * a[0]), abs(X) + 1, abs(Y) + 1),
     "Huber": (huber, clipped, X, Y),
     "the first of the largest": (largest, at_the_first, BATCH),
     "the last of the largest": (largest, at_the_last, BATCH),

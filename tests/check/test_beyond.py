@@ -34,11 +34,12 @@ def product(x, y):
 
 def recurrence(a, x):
     """h_t = a_t·h_{t−1} + x_t: a's cotangent is 0 wherever all of x before it is."""
-    h, found = jnp.zeros_like(x[0]), []
-    for a_t, x_t in zip(a, x, strict=True):
-        h = a_t * h + x_t
-        found.append(h)
-    return jnp.stack(found)
+
+    def step(h, row):
+        h = row[0] * h + row[1]
+        return h, h
+
+    return jax.lax.scan(step, jnp.zeros_like(x[0]), (a, x))[1]
 
 
 def some_two_are_equal(x):

@@ -56,13 +56,13 @@ def report(case, n=8):
     return check_vjp(case.op, case.primal, *case.arguments(n, 0))
 
 
-@pytest.mark.parametrize("case", RIGHT[::24], ids=lambda c: c.name)
+@pytest.mark.parametrize("case", RIGHT[::48], ids=lambda c: c.name)
 def test_a_right_rule_is_accepted(case):
     found = report(case)
     assert found.ok, str(found)
 
 
-@pytest.mark.parametrize("case", WRONG[::54], ids=lambda c: c.name)
+@pytest.mark.parametrize("case", WRONG[::108], ids=lambda c: c.name)
 def test_a_wrong_rule_is_refused(case):
     assert report(case).verdict == "WRONG"
 

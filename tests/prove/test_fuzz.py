@@ -313,22 +313,21 @@ def judge(seed):
     return proof.status, truth
 
 
-def test_no_verdict_is_wrong_on_twenty_pairs():
+def test_no_verdict_is_wrong_on_twelve_pairs():
     """It would be blind if all pairs were equal, or all were refused."""
-    results = [judge(seed) for seed in range(20)]
-    assert sum(status == "proved" for status, _ in results) >= 5
-    assert sum(status == "refuted" for status, _ in results) >= 5
+    results = [judge(seed) for seed in range(12)]
+    assert sum(status == "proved" for status, _ in results) >= 3
+    assert sum(status == "refuted" for status, _ in results) >= 3
 
 
-def test_no_verdict_is_wrong_on_twelve_pairs_of_what_networks_are_made_of():
-    results = [judge(seed) for seed in range(NETWORKS, NETWORKS + 12)]
-    assert sum(status == "proved" for status, _ in results) >= 2
-    assert sum(status == "refuted" for status, _ in results) >= 2
+def test_no_verdict_is_wrong_on_six_pairs_of_what_networks_are_made_of():
+    results = [judge(seed) for seed in range(NETWORKS, NETWORKS + 6)]
+    assert {"proved", "refuted"} <= {status for status, _ in results}
 
 
 @pytest.mark.slow
 def test_no_verdict_is_wrong_on_two_thousand_pairs_of_what_networks_are_made_of():
-    statuses = [judge(seed)[0] for seed in range(NETWORKS + 12, NETWORKS + 2012)]
+    statuses = [judge(seed)[0] for seed in range(NETWORKS + 6, NETWORKS + 2006)]
     assert statuses.count("proved") > 300
     assert statuses.count("refuted") > 300
 

@@ -78,7 +78,10 @@ class CifarCNN(nnx.Module):
             ]
         )
         self.norms = nnx.List(
-            [BatchNormRelu(c, rngs=nnx.Rngs(0)) if norm == "batch" else nnx.relu for c in channels[1:]]
+            [
+                BatchNormRelu(c, cpu_kernels=cpu_kernels, rngs=nnx.Rngs(0)) if norm == "batch" else nnx.relu
+                for c in channels[1:]
+            ]
         )
         self.denses = nnx.List(
             [

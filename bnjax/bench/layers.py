@@ -12,6 +12,7 @@ from flax import nnx
 import bnjax.nn.linen
 import bnjax.nn.nnx
 from bnjax.bench.timing import alternate, finished, torch_if_installed
+from bnjax.ops.cpu import available
 from bnjax.theorems.batch_norm import batch_norm_primal
 
 SHAPES = ((128, 32, 32, 32), (128, 16, 16, 64), (32, 56, 56, 64), (32, 14, 14, 256), (4096, 512))
@@ -24,9 +25,9 @@ PASSES = {"train": 8, "train, relu": 8, "evaluate": 2}
 Layer = Callable[..., tuple[jax.Array, Any]]  # (x, scale, bias) -> y, running statistics
 
 
-def of_nnx(cls: type[nnx.BatchNorm], channels: int, train: bool) -> Layer:
+def of_nnx(cls: type[nnx.BatchNorm], channels: int, train: bool, **options: Any) -> Layer:
     """An NNX layer as a function."""
-    layer = cls(channels, use_running_average=not train, rngs=nnx.Rngs(0))
+    layer = cls(channels, use_running_average=not train, rngs=nnx.Rngs(0), **options)
     graph, state = nnx.split(layer)
 
     def apply(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, Any]:
@@ -66,7 +67,8 @@ def layers(kind: str, channels: int, axes: tuple[int, ...]) -> dict[str, Layer]:
 
     ours = bnjax.nn.nnx.BatchNormRelu if relu else bnjax.nn.nnx.BatchNorm
     found = {
-        "bnjax nnx": of_nnx(ours, channels, train),
+        "bnjax nnx": of_nnx(ours, channels, train, cpu_kernels=available()),
+        "bnjax nnx, XLA alone": of_nnx(ours, channels, train),
         "bnjax linen": then_relu(of_linen(bnjax.nn.linen.BatchNorm, channels, train)),
         "flax nnx": then_relu(of_nnx(nnx.BatchNorm, channels, train)),
         "flax linen": then_relu(of_linen(flax.linen.BatchNorm, channels, train)),

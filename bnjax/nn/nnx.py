@@ -1,5 +1,7 @@
 """`BatchNorm` for Flax NNX, and `BatchNormRelu`, the two layers that mostly stand together as one."""
 
+from typing import Any
+
 import jax
 from flax import nnx
 from flax.nnx.module import first_from
@@ -41,6 +43,9 @@ class BatchNorm(nnx.BatchNorm):
     Running statistics are momentum·running + (1 − momentum)·batch, with the biased batch variance, and
     constants to the derivative, as Flax's.
 
+    One argument is not Flax's: with `cpu_kernels=True` training runs the kernels of `bnjax.ops.cpu` where
+    they apply.  They are not what is checked and proved, so they are asked for, never taken by themselves.
+
     Example::
 
         layer = bnjax.nn.nnx.BatchNorm(32, rngs=nnx.Rngs(0))
@@ -49,6 +54,10 @@ class BatchNorm(nnx.BatchNorm):
     """
 
     _relu = False
+
+    def __init__(self, num_features: int, *, cpu_kernels: bool = False, **options: Any):
+        super().__init__(num_features, **options)
+        self.cpu_kernels = cpu_kernels
 
     def __call__(
         self,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
+from bnjax import ops
 from bnjax.errors import UserError
 from bnjax.train import checkpoints
 from bnjax.train.config import Config
@@ -62,7 +63,7 @@ class Restored(NamedTuple):
 
 
 def environment(options: dict[str, str] | None = None) -> dict[str, Any]:
-    """What else the numbers depend on: versions, the machine's kind, XLA's `options`."""
+    """What else the numbers depend on: versions, the machine's kind, XLA's `options`, and whose kernels."""
     import flax
     import optax
 
@@ -75,6 +76,7 @@ def environment(options: dict[str, str] | None = None) -> dict[str, Any]:
         "device": device.device_kind,
         "cpu_count": os.cpu_count(),
         "compiler_options": options or {},
+        "cpu_kernels": ops.cpu.available(),
     }
 
 

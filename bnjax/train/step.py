@@ -87,14 +87,20 @@ def compiler_options() -> dict[str, str]:
     return _CPU_OPTIONS
 
 
-def network(config: Config, options: dict[str, str] | None = None) -> CifarCNN:
-    """The config's network as it begins, its kernels drawn from the seed; arguments as of `create`."""
-    convolve = functools.partial(ops.conv, weight_gradient="convolution" if options else "products")
-    return CifarCNN(config.norm, config.init, convolve=convolve, rngs=nnx.Rngs(config.seed))
+def network(config: Config, options: dict[str, str] | None = None, *, cpu_kernels: bool = False) -> CifarCNN:
+    """The config's network as it begins, its weights drawn from the seed; arguments as of `create`."""
+    conv = ops.cpu.conv if cpu_kernels else ops.conv
+    convolve = functools.partial(conv, weight_gradient="convolution" if options else "products")
+    rngs = nnx.Rngs(config.seed)
+    return CifarCNN(config.norm, config.init, convolve=convolve, cpu_kernels=cpu_kernels, rngs=rngs)
 
 
 def create(
-    config: Config, pixels: Standardization, options: dict[str, str] | None = None
+    config: Config,
+    pixels: Standardization,
+    options: dict[str, str] | None = None,
+    *,
+    cpu_kernels: bool | None = None,
 ) -> tuple[TrainState, Steps]:
     """A network initialized from the config's seed, and the functions that train and evaluate it.
 
@@ -103,8 +109,10 @@ def create(
       pixels: what images are standardized by, inside the compiled functions.
       options: XLA's, to compile with, as `compiler_options` returns them.  With these a convolution's
         weight gradient is XLA's convolution, without them products.
+      cpu_kernels: whether the kernels of `bnjax.ops.cpu` run where they apply; if None, where they are
+        `available`.
     """
-    model = network(config, options)
+    model = network(config, options, cpu_kernels=ops.cpu.available() if cpu_kernels is None else cpu_kernels)
     graphdef = nnx.graphdef(model)
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     optimizer = optax.sgd(config.learning_rate, momentum=config.momentum or None)

@@ -8,11 +8,12 @@ is held to that program by the tests, by `check_vjp`, and in each process before
 refuses a program with kernels in it, by the name of their primitive.
 
 Bottom up: `layout` and `frame`, XLA's call frame; `vectors` and `microkernel`, the arithmetic; `pool`, the
-threads; `winograd`, `direct` and `convolution`, the convolution; `call`, a kernel as an op of JAX's; `trial`,
-whether the kernels are used.
+threads; `winograd`, `direct` and `convolution`, the convolution; `moments` and `normalization`, batch norm;
+`call`, a kernel as an op of JAX's; `probe` and `trial`, whether the kernels are used.
 """
 
+from bnjax.ops.cpu.batch_norm import batch_norm_with_statistics
 from bnjax.ops.cpu.conv import conv
 from bnjax.ops.cpu.trial import available
 
-__all__ = ["available", "conv"]
+__all__ = ["available", "batch_norm_with_statistics", "conv"]

@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from bnjax.ops.cpu import layout
 from bnjax.ops.cpu.frame import jit
-from bnjax.ops.cpu.vectors import address_of, allocate, call, fetch_add, int64, release, rest, words
+from bnjax.ops.cpu.vectors import address_of, allocate, call, fetch_add, int64, move, release, rest, words
 
 NEXT, DONE, HOLDERS, CHUNKS, FIRST = range(5)
 _ARGUMENTS = 24  # words that a chunk function may have for itself
@@ -46,6 +46,22 @@ def new_job(chunks):
     job = words(allocate(8 * (FIRST + _ARGUMENTS)))
     job[CHUNKS] = chunks
     return job
+
+
+@jit
+def give_up(job):
+    """Hold the job no longer; the last one frees it."""
+    if fetch_add(address_of(job) + 8 * HOLDERS, -1) == 1:
+        release(address_of(job))
+
+
+@jit
+def next_job(job):
+    """A job with the same words, in place of one that was run: helpers of that may still come to it."""
+    new = new_job(job[CHUNKS])
+    move(address_of(new) + 8 * FIRST, address_of(job) + 8 * FIRST, 8 * _ARGUMENTS)
+    give_up(job)
+    return new
 
 
 @jit
@@ -77,13 +93,6 @@ def threads(frame):
     answer = 1 if failed else question[_ANSWER]
     release(address_of(question))
     return answer
-
-
-@jit
-def give_up(job):
-    """Hold the job no longer; the last one frees it."""
-    if fetch_add(address_of(job) + 8 * HOLDERS, -1) == 1:
-        release(address_of(job))
 
 
 def parallel(chunk: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -61,13 +62,13 @@ def _processor() -> str | None:
 
 
 def _tried() -> str | None:
-    from bnjax.ops.cpu import convolution, probe
+    from bnjax.ops.cpu import convolution, normalization, probe
 
     _register()
     misread = probe.misread()
     if misread:
         return f"the call frame of this XLA is another one: {misread}"
-    comparisons = dict(_convolutions(convolution))
+    comparisons = dict(_convolutions(convolution)) | dict(_batch_norms(normalization))
     found = jax.jit(lambda inputs: {name: f(*inputs[name]) for name, (f, _) in comparisons.items()})
     for name, (kernels, xlas) in found({name: inputs for name, (_, inputs) in comparisons.items()}).items():
         for kernel, xla in zip(jax.tree.leaves(kernels), jax.tree.leaves(xlas), strict=True):
@@ -78,11 +79,11 @@ def _tried() -> str | None:
 
 @functools.cache  # XLA takes a name once, and holds the address: what is returned must live on
 def _register() -> list[Any]:
-    from bnjax.ops.cpu import convolution, probe
+    from bnjax.ops.cpu import convolution, normalization, probe
     from bnjax.ops.cpu.sources import digest
 
     sources, handlers = digest(), []
-    for part in (probe, convolution):
+    for part in (probe, convolution, normalization):
         handlers.append(part.compiled(sources))
         jax.ffi.register_ffi_target(part.TARGET, jax.ffi.pycapsule(handlers[-1].ctypes), platform="cpu")
     return handlers
@@ -112,3 +113,25 @@ def _convolutions(kernels: Any) -> Iterator[tuple[str, _Comparison]]:
     }.items():
         shapes = ((n, h, w, c), (3, 3, c, o), (n, h, w, o))
         yield name, (both, tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes))
+
+
+def _batch_norms(kernels: Any) -> Iterator[tuple[str, _Comparison]]:
+    def both(relu: bool, x: jax.Array, gamma: jax.Array, beta: jax.Array, dy: jax.Array) -> Any:
+        eps = jnp.full_like(gamma, 1e-3)
+
+        def xlas(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> Any:
+            mean = jnp.mean(x, 0)
+            var = jnp.mean(jnp.square(x - mean), 0)
+            z = gamma * ((x - mean) * lax.rsqrt(var + eps)) + beta
+            return jnp.maximum(z, 0) if relu else z, (mean, var)
+
+        y, vjp, statistics = jax.vjp(xlas, x, gamma, beta, has_aux=True)
+        channels = gamma, beta, eps
+        found = kernels.forward(x, channels, relu=relu)
+        return (*found, *kernels.backward(x, channels, *found[1:], dy, relu=relu)), (y, statistics, vjp(dy))
+
+    rng = np.random.default_rng(0)
+    for relu in (False, True):
+        shapes = (101, 32), (32,), (32,), (101, 32)
+        inputs = tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
+        yield f"batch norm{' and ReLU' if relu else ''}", (functools.partial(both, relu), inputs)

@@ -77,12 +77,7 @@ class CifarCNN(nnx.Module):
                 for inputs, outputs in itertools.pairwise(channels)
             ]
         )
-        self.norms = nnx.List(
-            [
-                BatchNormRelu(c, cpu_kernels=cpu_kernels, rngs=nnx.Rngs(0)) if norm == "batch" else nnx.relu
-                for c in channels[1:]
-            ]
-        )
+        self.norms = nnx.List([_norm(c, cpu_kernels) if norm == "batch" else nnx.relu for c in channels[1:]])
         self.denses = nnx.List(
             [
                 nnx.Linear(inputs, outputs, kernel_init=kernel_init, rngs=nnx.Rngs(rngs.params()))
@@ -101,6 +96,13 @@ class CifarCNN(nnx.Module):
         x = nnx.relu(self.denses[0](x))
         x = nnx.relu(self.denses[1](x))
         return self.denses[2](x)
+
+
+def _norm(channels: int, cpu_kernels: bool) -> BatchNormRelu:
+    layer = BatchNormRelu(channels, rngs=nnx.Rngs(0))
+    if cpu_kernels:
+        layer.cpu_kernels = True
+    return layer
 
 
 def parameter_count(model: nnx.Module) -> int:

@@ -25,9 +25,9 @@ PASSES = {"train": 8, "train, relu": 8, "evaluate": 2}
 Layer = Callable[..., tuple[jax.Array, Any]]  # (x, scale, bias) -> y, running statistics
 
 
-def of_nnx(cls: type[nnx.BatchNorm], channels: int, train: bool, **options: Any) -> Layer:
+def of_nnx(cls: type[nnx.BatchNorm], channels: int, train: bool) -> Layer:
     """An NNX layer as a function."""
-    layer = cls(channels, use_running_average=not train, rngs=nnx.Rngs(0), **options)
+    layer = cls(channels, use_running_average=not train, rngs=nnx.Rngs(0))
     graph, state = nnx.split(layer)
 
     def apply(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, Any]:
@@ -66,8 +66,9 @@ def layers(kind: str, channels: int, axes: tuple[int, ...]) -> dict[str, Layer]:
         return apply if relu else layer
 
     ours = bnjax.nn.nnx.BatchNormRelu if relu else bnjax.nn.nnx.BatchNorm
+    by_kernels = type("ByKernels", (ours,), {"cpu_kernels": available()})
     found = {
-        "bnjax nnx": of_nnx(ours, channels, train, cpu_kernels=available()),
+        "bnjax nnx": of_nnx(by_kernels, channels, train),
         "bnjax nnx, XLA alone": of_nnx(ours, channels, train),
         "bnjax linen": then_relu(of_linen(bnjax.nn.linen.BatchNorm, channels, train)),
         "flax nnx": then_relu(of_nnx(nnx.BatchNorm, channels, train)),

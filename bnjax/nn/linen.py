@@ -17,8 +17,8 @@ class BatchNorm(nn.BatchNorm):
     `bnjax.nn.nnx.BatchNorm` says; besides, reductions are float32 at least, also where
     `force_float32_reductions` is False.  A loss on the updated `batch_stats` has a gradient, as in Flax.
 
-    Attributes:
-      cpu_kernels: not Flax's; as of `bnjax.nn.nnx.BatchNorm`.
+    One attribute is not Flax's, nor an argument: of a subclass with `cpu_kernels = True` training runs the
+    kernels of `bnjax.ops.cpu`, as of `bnjax.nn.nnx.BatchNorm`.
 
     Example::
 
@@ -27,7 +27,7 @@ class BatchNorm(nn.BatchNorm):
         y, updates = layer.apply(variables, x, mutable=["batch_stats"])
     """
 
-    cpu_kernels: bool = False
+    cpu_kernels = False  # without a type it is no field, and the constructor is Flax's
 
     @nn.compact
     def __call__(

@@ -1,7 +1,5 @@
 """`BatchNorm` for Flax NNX, and `BatchNormRelu`, the two layers that mostly stand together as one."""
 
-from typing import Any
-
 import jax
 from flax import nnx
 from flax.nnx.module import first_from
@@ -43,8 +41,9 @@ class BatchNorm(nnx.BatchNorm):
     Running statistics are momentum·running + (1 − momentum)·batch, with the biased batch variance, and
     constants to the derivative, as Flax's.
 
-    One argument is not Flax's: with `cpu_kernels=True` training runs the kernels of `bnjax.ops.cpu` where
-    they apply.  They are not what is checked and proved, so they are asked for, never taken by themselves.
+    One attribute is not Flax's: after `layer.cpu_kernels = True` training runs the kernels of `bnjax.ops.cpu`
+    where they apply.  They are not what is checked and proved, so they are asked for, never taken by
+    themselves.
 
     Example::
 
@@ -53,11 +52,8 @@ class BatchNorm(nnx.BatchNorm):
         y = layer(x, use_running_average=True)   # evaluation mode
     """
 
+    cpu_kernels = False
     _relu = False
-
-    def __init__(self, num_features: int, *, cpu_kernels: bool = False, **options: Any):
-        super().__init__(num_features, **options)
-        self.cpu_kernels = cpu_kernels
 
     def __call__(
         self,

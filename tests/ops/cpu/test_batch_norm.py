@@ -247,7 +247,8 @@ def test_an_nnx_layer_that_asks_for_kernels_runs_them(cls):
     x, _, _, dy = arrays(5, 4, 3, 16)
 
     def step(cpu_kernels):
-        layer = cls(16, cpu_kernels=cpu_kernels, rngs=nnx.Rngs(0))
+        layer = cls(16, rngs=nnx.Rngs(0))
+        layer.cpu_kernels = cpu_kernels
         graph, params, stats = nnx.split(layer, nnx.Param, nnx.BatchStat)
 
         def loss(params):
@@ -264,12 +265,16 @@ def test_an_nnx_layer_that_asks_for_kernels_runs_them(cls):
 
 def test_a_linen_layer_that_asks_for_kernels_runs_them():
     x = arrays(5, 4, 3, 16)[0]
+
+    class WithKernels(bnjax.nn.linen.BatchNorm):
+        cpu_kernels = True
+
     found = []
-    for cpu_kernels in (True, False):
-        layer = bnjax.nn.linen.BatchNorm(use_running_average=False, cpu_kernels=cpu_kernels)
+    for cls in (WithKernels, bnjax.nn.linen.BatchNorm):
+        layer = cls(use_running_average=False)
         variables = layer.init(jax.random.key(0), x)
         apply = jax.jit(functools.partial(layer.apply, mutable=["batch_stats"]))
-        assert (KERNEL in apply.lower(variables, x).as_text()) == cpu_kernels
+        assert (KERNEL in apply.lower(variables, x).as_text()) == cls.cpu_kernels
         found.append(apply(variables, x))
     assert_close(*found)
 

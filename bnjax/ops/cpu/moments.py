@@ -34,13 +34,15 @@ from bnjax.ops.cpu.vectors import (
 
 STEP = 64  # bytes of a vector
 PARTS = 3  # rows of C floats that a chunk writes
-_BLOCK = 256  # floats of a block: more of them, and a column's next row is no longer in the stream
+# floats that are gone over column by column: of more, a column's next row is not in the stream any more, and
+# where C is a power of two the rows fall on one another in the cache
+_BLOCK = 256
 
 
 @jit
 def block_rows(c):
     """How many rows of C floats at a time."""
-    return max(4, _BLOCK // c)
+    return max(1, _BLOCK // c)
 
 
 @jit
@@ -67,7 +69,7 @@ def _block_moments(x, rows, row, origin):
 @jit
 def moments(x, rows, c, part):
     """s, d and the squares of these rows, to `part`."""
-    row, block = 4 * c, block_rows(c)
+    row, block = 4 * c, max(4, block_rows(c))  # fewer rows have too little to do for what a block costs
     move(part, x, row)
     clear(part + row, 2 * row)
     for r in range(0, rows, block):

@@ -1,5 +1,7 @@
 """Kernels that fail their trial are not used, and one warning says why."""
 
+import os
+import subprocess
 import sys
 import warnings
 
@@ -89,3 +91,21 @@ def test_the_trial_is_the_callers_settings_alone(untried):
 
     with jax.enable_x64(True), jax.debug_nans(True), jax.default_matmul_precision("bfloat16"):
         assert traced(1.0) == 2
+
+
+@pytest.mark.slow
+@needs_kernels
+def test_two_processes_compile_at_once_and_a_third_finds_it_done(tmp_path):
+    """The cache on disk: both take the kernels, and what they leave there is whole."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.getcwd()}
+    code = "from bnjax.ops import cpu; assert cpu.available()"
+
+    def start():
+        return subprocess.Popen([sys.executable, "-W", "error", "-c", code], env=environment)
+
+    both = [start(), start()]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    compiled = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
+    assert compiled
+    assert start().wait(timeout=300) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")} == compiled

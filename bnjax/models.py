@@ -86,7 +86,8 @@ class CifarCNN(nnx.Module):
         nothing.
       init: kernels by He et al. 2015 ("he", normal, variance 2/fan_in) or Glorot & Bengio 2010
         ("glorot", normal, variance 2/(fan_in + fan_out)); biases are 0.
-      convolve: the convolution, called as `jax.lax.conv_general_dilated`.
+      convolve: the convolution, called as `jax.lax.conv_general_dilated`; if None, `bnjax.ops.conv`.
+      cpu_kernels: whether the kernels of `bnjax.ops.cpu` run where they apply.
       rngs: where the kernels' random numbers come from.
 
     Raises:
@@ -100,13 +101,16 @@ class CifarCNN(nnx.Module):
         norm: Norm = "batch",
         init: Init = "he",
         *,
-        convolve: Callable[..., jax.Array] = ops.conv,
+        convolve: Callable[..., jax.Array] | None = None,
+        cpu_kernels: bool = False,
         rngs: nnx.Rngs,
     ):
         if norm not in get_args(Norm):
             raise ValueError(f"norm must be one of {get_args(Norm)}, got {norm!r}")
         if init not in get_args(Init):
             raise ValueError(f"init must be one of {get_args(Init)}, got {init!r}")
+        if convolve is None:
+            convolve = ops.cpu.conv if cpu_kernels else ops.conv
         kernel_init = _KERNEL_INITS[init]
         channels = (3, 32, 32, 64, 64)
         # a layer's own stream: whether it also draws a bias does not move the next one's kernel, and
@@ -125,9 +129,7 @@ class CifarCNN(nnx.Module):
                 for inputs, outputs in itertools.pairwise(channels)
             ]
         )
-        self.norms = nnx.List(
-            [BatchNormRelu(c, rngs=nnx.Rngs(0)) if norm == "batch" else nnx.relu for c in channels[1:]]
-        )
+        self.norms = nnx.List([_norm(c, cpu_kernels) if norm == "batch" else nnx.relu for c in channels[1:]])
         self.denses = nnx.List(
             [
                 nnx.Linear(inputs, outputs, kernel_init=kernel_init, rngs=nnx.Rngs(rngs.params()))
@@ -146,6 +148,13 @@ class CifarCNN(nnx.Module):
         x = nnx.relu(self.denses[0](x))
         x = nnx.relu(self.denses[1](x))
         return self.denses[2](x)
+
+
+def _norm(channels: int, cpu_kernels: bool) -> BatchNormRelu:
+    layer = BatchNormRelu(channels, rngs=nnx.Rngs(0))
+    if cpu_kernels:
+        layer.cpu_kernels = True
+    return layer
 
 
 def parameter_count(model: nnx.Module) -> int:

@@ -12,6 +12,7 @@ from flax import nnx
 import bnjax.nn.linen
 import bnjax.nn.nnx
 from bnjax.bench.timing import alternate, finished, torch_if_installed
+from bnjax.ops.cpu import available
 from bnjax.theorems.batch_norm import batch_norm_primal
 
 SHAPES = ((128, 32, 32, 32), (128, 16, 16, 64), (32, 56, 56, 64), (32, 14, 14, 256), (4096, 512))
@@ -65,8 +66,10 @@ def layers(kind: str, channels: int, axes: tuple[int, ...]) -> dict[str, Layer]:
         return apply if relu else layer
 
     ours = bnjax.nn.nnx.BatchNormRelu if relu else bnjax.nn.nnx.BatchNorm
+    by_kernels = type("ByKernels", (ours,), {"cpu_kernels": available()})
     found = {
-        "bnjax nnx": of_nnx(ours, channels, train),
+        "bnjax nnx": of_nnx(by_kernels, channels, train),
+        "bnjax nnx, XLA alone": of_nnx(ours, channels, train),
         "bnjax linen": then_relu(of_linen(bnjax.nn.linen.BatchNorm, channels, train)),
         "flax nnx": then_relu(of_nnx(nnx.BatchNorm, channels, train)),
         "flax linen": then_relu(of_linen(flax.linen.BatchNorm, channels, train)),

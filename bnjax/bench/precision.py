@@ -9,12 +9,13 @@ import numpy as np
 from flax import nnx
 
 from bnjax.bench.layers import of_nnx
+from bnjax.ops import cpu
 from bnjax.theorems import batch_norm
 from bnjax.theorems.batch_norm import batch_norm_primal
 
 RATIOS = (1, 10, 100, 1_000, 3_000, 10_000)
 ROWS = 4096
-CHANNELS = 4
+CHANNELS = 16
 
 
 def measure() -> Iterator[dict[str, Any]]:
@@ -27,6 +28,7 @@ def measure() -> Iterator[dict[str, Any]]:
     flaxs = of_nnx(nnx.BatchNorm, CHANNELS, train=True)
     contestants: dict[str, Callable[..., Any]] = {
         "bnjax": batch_norm,
+        "bnjax, CPU kernels": lambda *args: cpu.batch_norm_with_statistics(*args).y,
         "two-pass": batch_norm_primal,
         "flax nnx": lambda *args: flaxs(*args)[0],
     }

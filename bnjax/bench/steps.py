@@ -87,6 +87,7 @@ def of_jax(norm: Norm, images: np.ndarray, labels: np.ndarray) -> dict[str, Step
     return {
         "bnjax": ours(norm, images, labels, options),
         "bnjax, no options": ours(norm, images, labels, {}),
+        "bnjax, XLA alone": ours(norm, images, labels, options, cpu_kernels=False),
         "flax": flaxs(norm, images, labels, {}),
         "flax, our options": flaxs(norm, images, labels, options),
     }
@@ -103,10 +104,17 @@ def _repeated(step: Step) -> Callable[[], None]:
     return run
 
 
-def ours(norm: Norm, images: np.ndarray, labels: np.ndarray, options: dict[str, str]) -> Step:
+def ours(
+    norm: Norm,
+    images: np.ndarray,
+    labels: np.ndarray,
+    options: dict[str, str],
+    *,
+    cpu_kernels: bool | None = None,
+) -> Step:
     """The step of `bnjax train`."""
-    pixels = standardization(images)
-    state, steps = create(Config(norm=norm, learning_rate=LEARNING_RATE), pixels, options)
+    config, pixels = Config(norm=norm, learning_rate=LEARNING_RATE), standardization(images)
+    state, steps = create(config, pixels, options, cpu_kernels=cpu_kernels)
     arrays = jax.device_put((images, labels, np.arange(len(images), dtype=np.int32)))
     return Step(steps.train, state, arrays)
 

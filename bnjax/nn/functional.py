@@ -1,12 +1,13 @@
 """What the NNX and the Linen layer share: which rule applies, and how running statistics move."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
-from bnjax.ops import batch_norm_relu_with_statistics
+from bnjax.ops import batch_norm_relu_with_statistics, cpu
 from bnjax.theorems import BatchNormOutput, batch_norm_inference, sync_batch_norm
 from bnjax.theorems.arguments import canonical_axes
 from bnjax.theorems.sync import Groups
@@ -17,6 +18,7 @@ class Layer(Protocol):
 
     axis: int
     epsilon: float
+    cpu_kernels: bool
     axis_index_groups: Groups | None
 
 
@@ -43,12 +45,14 @@ def train(
 ) -> BatchNormOutput:
     """Batch norm by the batch's own statistics, which are returned too (the three-term VJP).
 
-    With `relu`, y is the ReLU of it, in one rule.
+    With `relu`, y is the ReLU of it, in one rule.  Of a layer with `cpu_kernels`, these run where they apply.
     """
     if mask is not None and jnp.asarray(mask).dtype != jnp.bool_:
         raise TypeError(f"mask must be boolean, got dtype {jnp.asarray(mask).dtype}: weights are not counted")
     axes = reduction_axes(layer.axis, x.ndim)
-    rule = batch_norm_relu_with_statistics if relu else sync_batch_norm
+    rule: Callable[..., BatchNormOutput] = batch_norm_relu_with_statistics if relu else sync_batch_norm
+    if layer.cpu_kernels:
+        rule = functools.partial(cpu.batch_norm_with_statistics, relu=relu)
     return rule(
         x,
         *_scale_and_bias(x, axes, scale, bias),
@@ -68,7 +72,10 @@ def evaluate(
     mean: jax.Array,
     var: jax.Array,
 ) -> jax.Array:
-    """Batch norm by running statistics (the one-term VJP)."""
+    """Batch norm by running statistics (the one-term VJP).
+
+    It has no kernel: XLA makes one pass of it, and nothing is left to gain.
+    """
     axes = reduction_axes(layer.axis, x.ndim)
     gamma, beta = _scale_and_bias(x, axes, scale, bias)
     return batch_norm_inference(x, gamma, beta, mean, var, layer.epsilon, axis=axes)

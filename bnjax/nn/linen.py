@@ -17,12 +17,17 @@ class BatchNorm(nn.BatchNorm):
     `bnjax.nn.nnx.BatchNorm` says; besides, reductions are float32 at least, also where
     `force_float32_reductions` is False.  A loss on the updated `batch_stats` has a gradient, as in Flax.
 
+    One attribute is not Flax's, nor an argument: of a subclass with `cpu_kernels = True` training runs the
+    kernels of `bnjax.ops.cpu`, as of `bnjax.nn.nnx.BatchNorm`.
+
     Example::
 
         layer = bnjax.nn.linen.BatchNorm(use_running_average=False)
         variables = layer.init(jax.random.key(0), x)               # x: (N, H, W, C)
         y, updates = layer.apply(variables, x, mutable=["batch_stats"])
     """
+
+    cpu_kernels = False  # without a type it is no field, and the constructor is Flax's
 
     @nn.compact
     def __call__(

@@ -41,6 +41,10 @@ class BatchNorm(nnx.BatchNorm):
     Running statistics are momentum·running + (1 − momentum)·batch, with the biased batch variance, and
     constants to the derivative, as Flax's.
 
+    One attribute is not Flax's: after `layer.cpu_kernels = True` training runs the kernels of `bnjax.ops.cpu`
+    where they apply.  They are not what is checked and proved, so they are asked for, never taken by
+    themselves.
+
     Example::
 
         layer = bnjax.nn.nnx.BatchNorm(32, rngs=nnx.Rngs(0))
@@ -48,6 +52,7 @@ class BatchNorm(nnx.BatchNorm):
         y = layer(x, use_running_average=True)   # evaluation mode
     """
 
+    cpu_kernels = False
     _relu = False
 
     def __call__(

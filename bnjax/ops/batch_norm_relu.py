@@ -9,10 +9,11 @@ from jax.typing import ArrayLike
 
 from bnjax.theorems.arguments import Axes, check_positive, reduction
 from bnjax.theorems.batch_norm import BatchNormOutput, batch_norm_primal
-from bnjax.theorems.pushforward import recomputed, tangent_arrays
+from bnjax.theorems.pushforward import Pushforward, recomputed, tangent_arrays
 from bnjax.theorems.sync import (
     Batch,
     Groups,
+    Over,
     Parameters,
     sync_batch_norm_by,
     sync_forward,
@@ -87,19 +88,27 @@ def _relu(z: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(6,))
 def _batch_norm_relu(x, gamma, beta, eps, where, elements, over):
-    z, mean, var = sync_forward(Batch(x, gamma, beta, eps, where, elements), over)
-    return _relu(z), mean, var
+    return batch_norm_relu_forward(Batch(x, gamma, beta, eps, where, elements), over)
 
 
 @functools.partial(_batch_norm_relu.defjvp, symbolic_zeros=True)
 def _batch_norm_relu_jvp(over, primals, tangents):
     y, mean, var = _batch_norm_relu(*primals, over)
-    along = functools.partial(_pushforward, over=over)
+    along = functools.partial(batch_norm_relu_pushforward, over=over)
     moved = recomputed(along)(Batch(*primals), mean, var, tangent_arrays(primals[:4], tangents[:4]))
     return (y, mean, var), tuple(moved)
 
 
-def _pushforward(batch, mean, var, tangents, over):
+def batch_norm_relu_forward(batch: Batch, over: Over) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """y, μ and σ²."""
+    z, mean, var = sync_forward(batch, over)
+    return _relu(z), mean, var
+
+
+def batch_norm_relu_pushforward(
+    batch: Batch, mean: jax.Array, var: jax.Array, tangents: tuple[jax.Array, ...], over: Over
+) -> Pushforward:
+    """The tangents of y, μ and σ² along those of x, γ, β and ε."""
     x, gamma, beta, eps, _, _ = batch
     moved = sync_pushforward(batch, mean, var, tangents, over)
     z = (gamma * ((x - mean) * jax.lax.rsqrt(var + eps)) + beta).astype(x.dtype)

@@ -1,13 +1,17 @@
 r"""The 3×3 convolution, with two ways to its weight gradient: as products, and as XLA's convolution."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from bnjax.theorems.arguments import same_varying_axes
+
+WeightGradient = Literal["products", "convolution"]
 NHWC = ("NHWC", "HWIO", "NHWC")
 _BLOCK_ROWS = 4096  # pixels a product runs over: what it copies stays in a core's cache
 
@@ -21,7 +25,7 @@ def conv(
     rhs_dilation: Sequence[int] | None = None,
     dimension_numbers: lax.ConvDimensionNumbers | tuple[str, str, str] | None = NHWC,
     *,
-    weight_gradient: Literal["products", "convolution"] = "products",
+    weight_gradient: WeightGradient = "products",
     **others: Any,
 ) -> jax.Array:
     r"""Convolve images with a kernel: y_nhwo = Σ_ijc x_n,h+i−1,w+j−1,c · k_ijco, zeros beyond the edges.
@@ -55,17 +59,40 @@ def conv(
     Raises:
       TypeError, ValueError: as `jax.lax.conv_general_dilated`; another `weight_gradient`.
     """
-    if weight_gradient not in _WEIGHT_GRADIENTS:
-        raise ValueError(
-            f"weight_gradient must be one of {tuple(_WEIGHT_GRADIENTS)}, got {weight_gradient!r}"
-        )
+    if weight_gradient not in WEIGHT_GRADIENTS:
+        raise ValueError(f"weight_gradient must be one of {tuple(WEIGHT_GRADIENTS)}, got {weight_gradient!r}")
+    return conv_by(
+        functools.partial(conv_rule, weight_gradient=weight_gradient),
+        x,
+        kernel,
+        window_strides,
+        padding,
+        lhs_dilation,
+        rhs_dilation,
+        dimension_numbers,
+        **others,
+    )
+
+
+def conv_by(
+    rule: Callable[[jax.Array, jax.Array], jax.Array],
+    x: jax.Array,
+    kernel: jax.Array,
+    window_strides: Sequence[int] = (1, 1),
+    padding: str | Sequence[tuple[int, int]] = "SAME",
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: lax.ConvDimensionNumbers | tuple[str, str, str] | None = NHWC,
+    **others: Any,
+) -> jax.Array:
+    """`rule(x, kernel)` where that is all that is asked; else XLA's convolution.  Arguments as `conv`."""
     dilation = (*(lhs_dilation or ()), *(rhs_dilation or ()))
     numbers, nhwc = (lax.conv_dimension_numbers(x.shape, kernel.shape, n) for n in (dimension_numbers, NHWC))
     plain = tuple(window_strides) == (1, 1) and padding == "SAME" and all(d == 1 for d in dilation)
     grouped = others.get("feature_group_count", 1) != 1
     nothing_else = all(value is None for name, value in others.items() if name != "feature_group_count")
     if plain and numbers == nhwc and not grouped and nothing_else and _three_by_three(x, kernel):
-        return _conv(x, kernel, weight_gradient)
+        return rule(x, kernel)
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -76,6 +103,11 @@ def conv(
         dimension_numbers=dimension_numbers,
         **others,
     )
+
+
+def conv_rule(x: jax.Array, kernel: jax.Array, weight_gradient: WeightGradient) -> jax.Array:
+    """`conv` where its rule applies."""
+    return _conv(x, kernel, weight_gradient)
 
 
 def conv_primal(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -110,7 +142,7 @@ def _bwd(weight_gradient, residuals, dy):
     x, kernel = residuals
     dy = _in_memory(dy)
     (dx,) = jax.linear_transpose(lambda x: conv_primal(x, kernel), x)(dy)
-    return dx, _WEIGHT_GRADIENTS[weight_gradient](x, dy)
+    return dx, WEIGHT_GRADIENTS[weight_gradient](x, dy)
 
 
 _conv = jax.custom_vjp(_conv, nondiff_argnums=(2,))
@@ -127,7 +159,7 @@ def _in_memory(a: jax.Array) -> jax.Array:
 
 def _by_convolution(x: jax.Array, dy: jax.Array) -> jax.Array:
     """dk as XLA has it: x convolved with dy, the batch as their channels."""
-    kernel = jax.ShapeDtypeStruct((3, 3, x.shape[-1], dy.shape[-1]), x.dtype)
+    kernel = same_varying_axes(jnp.zeros((3, 3, x.shape[-1], dy.shape[-1]), x.dtype), x)
     return jax.linear_transpose(lambda kernel: conv_primal(x, kernel), kernel)(dy)[0]
 
 
@@ -153,4 +185,8 @@ def _block_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     return (rows @ columns).reshape(3, c, 3, o).transpose(0, 2, 1, 3)
 
 
-_WEIGHT_GRADIENTS = {"products": _by_products, "convolution": _by_convolution}
+# (x, dy) -> dk
+WEIGHT_GRADIENTS: dict[WeightGradient, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "products": _by_products,
+    "convolution": _by_convolution,
+}

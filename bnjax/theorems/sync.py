@@ -118,7 +118,7 @@ def sync_batch_norm_by(
     groups = None if axis_index_groups is None else tuple(map(tuple, axis_index_groups))
     over = Over(axes, axis_name, groups)
     mask = None if where is None else _mask(where, x)
-    elements = _elements(x, mask, over)
+    elements = elements_counted(x, mask, over)
     gamma, beta = parameter("gamma", given.gamma, x, axes), parameter("beta", given.beta, x, axes)
     eps = parameter("eps", given.eps, x, axes, scalar=True)
     y, mean, var = rule(*Batch(x, gamma, beta, eps, mask, elements), over)
@@ -175,7 +175,7 @@ def _total(a: jax.Array, over: Over) -> jax.Array:
     return jax.lax.psum(local, over.axis_name, axis_index_groups=over.groups)
 
 
-def _elements(x: jax.Array, where: jax.Array | None, over: Over) -> jax.Array:
+def elements_counted(x: jax.Array, where: jax.Array | None, over: Over) -> jax.Array:
     """W, the elements that count: a sum over a mask; without one a size, known when tracing."""
     if where is not None:
         return _total(where.astype(statistics_dtype(x)), over)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
+from bnjax import ops
 from bnjax.errors import UserError
 from bnjax.train import checkpoints
 from bnjax.train.config import Config
@@ -59,7 +60,7 @@ class Restored(NamedTuple):
 
 
 def environment(options: dict[str, str] | None = None, devices: int = 1) -> dict[str, Any]:
-    """What else the numbers depend on: versions, the machine's kind, how many devices, XLA's `options`."""
+    """What else the numbers depend on: versions, the machine, how many devices, XLA's `options`, whose kernels."""
     import flax
     import optax
 
@@ -73,6 +74,7 @@ def environment(options: dict[str, str] | None = None, devices: int = 1) -> dict
         "devices": devices,
         "cpu_count": os.cpu_count(),
         "compiler_options": options or {},
+        "cpu_kernels": devices == 1 and ops.cpu.available(),
     }
 
 

@@ -149,7 +149,7 @@ def draw_precision(results: Path) -> None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.5, 4), layout="constrained")
         axes = figure.subplots()
-        for name, marker in zip(rows[0]["errors"], "os^", strict=True):
+        for name, marker in zip(rows[0]["errors"], "os^D", strict=False):
             errors = [row["errors"][name] for row in rows]
             axes.loglog(ratios, errors, marker=marker, markersize=5, label=name)
         axes.set(

@@ -15,6 +15,7 @@ from flax import nnx
 
 from bnjax import ops
 from bnjax.models import CifarCNN
+from bnjax.nn.nnx import BatchNorm
 from bnjax.train.augment import flip_crop
 from bnjax.train.config import Config
 from bnjax.train.devices import Placement
@@ -91,13 +92,20 @@ def compiler_options() -> dict[str, str]:
     return _CPU_OPTIONS
 
 
-def network(config: Config, options: dict[str, str] | None = None) -> CifarCNN | nnx.Sequential:
-    """The config's network as it begins, its kernels drawn from the seed; arguments as of `create`."""
-    convolve = functools.partial(ops.conv, weight_gradient="convolution" if options else "products")
+def network(
+    config: Config, options: dict[str, str] | None = None, *, cpu_kernels: bool = False
+) -> CifarCNN | nnx.Sequential:
+    """The config's network as it begins, its weights drawn from the seed; arguments as of `create`."""
+    conv = ops.cpu.conv if cpu_kernels else ops.conv
+    convolve = functools.partial(conv, weight_gradient="convolution" if options else "products")
     rngs = nnx.Rngs(config.seed)
-    if config.spec is not None:
-        return config.spec.build(config.init, convolve=convolve, rngs=rngs)
-    return CifarCNN(config.norm, config.init, convolve=convolve, rngs=rngs)
+    if config.spec is None:
+        return CifarCNN(config.norm, config.init, convolve=convolve, cpu_kernels=cpu_kernels, rngs=rngs)
+    model = config.spec.build(config.init, convolve=convolve, rngs=rngs)
+    for _, layer in nnx.iter_modules(model):
+        if isinstance(layer, BatchNorm):
+            layer.cpu_kernels = cpu_kernels
+    return model
 
 
 def learning_rate(config: Config, total_steps: int | None) -> optax.Schedule:
@@ -144,6 +152,7 @@ def create(
     *,
     total_steps: int | None = None,
     place: Placement | None = None,
+    cpu_kernels: bool | None = None,
 ) -> tuple[TrainState, Steps]:
     """A network initialized from the config's seed, and the functions that train and evaluate it.
 
@@ -155,8 +164,12 @@ def create(
       total_steps: of the whole run; training by a schedule needs it.
       place: the devices, where they are several.  Each computes its part of a batch; the statistics, the loss
         and the gradient are those of the whole batch, by sums in another order.
+      cpu_kernels: whether the kernels of `bnjax.ops.cpu` run where they apply; if None, on one device
+        where they are `available`.
     """
-    model = network(config, options)
+    if cpu_kernels is None:
+        cpu_kernels = place is None and ops.cpu.available()
+    model = network(config, options, cpu_kernels=cpu_kernels)
     graphdef = nnx.graphdef(model)
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     descent = optimizer(config, total_steps)

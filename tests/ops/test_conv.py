@@ -108,3 +108,19 @@ def test_an_image_with_a_nan_or_an_infinity_keeps_it(way):
 def test_another_way_is_refused():
     with pytest.raises(ValueError, match="weight_gradient must be one of"):
         conv(*arrays(1, 4, 4, 1, 1), weight_gradient="winograd")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_rule_stands_in_shard_map(way):
+    """The cotangents vary over the mesh where their arguments do, which `shard_map` checks."""
+    x, kernel = (jnp.asarray(a) for a in arrays(4, 3, 4, 3, 2))
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    shard, whole = jax.sharding.PartitionSpec("batch"), jax.sharding.PartitionSpec()
+
+    def gradient(x, kernel):
+        kernel = jax.lax.pcast(kernel, "batch", to="varying")
+        return jax.lax.psum(jax.grad(lambda k: jnp.sum(jnp.sin(by(way)(x, k))))(kernel), "batch")
+
+    mapped = jax.jit(jax.shard_map(gradient, mesh=mesh, in_specs=(shard, whole), out_specs=whole))
+    expected = jax.grad(lambda k: jnp.sum(jnp.sin(conv_primal(x, k))))(kernel)
+    np.testing.assert_allclose(mapped(x, kernel), expected, rtol=0, atol=2.0**-20 * np.max(abs(expected)))

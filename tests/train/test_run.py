@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bnjax import ops
 from bnjax.data import synthetic
 from bnjax.errors import UserError
 from bnjax.spec import NetSpec, conv_bn, dense, flatten, max_pool
@@ -46,6 +47,7 @@ def test_a_run_leaves_its_config_metrics_and_log(tmp_path, data, capsys):
     record = json.loads((out / "config.json").read_text())
     assert record["config"]["learning_rate"] == 0.01
     assert set(record["environment"]) >= {"python", "jax", "flax", "optax", "backend"}
+    assert record["environment"]["cpu_kernels"] == ops.cpu.available()  # whose numbers these are
     first, last = rows(out)
     assert list(first) == [
         "epoch", "train_loss", "test_accuracy", "test_correct", "test_count", "test_loss", "test_predicted",

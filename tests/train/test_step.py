@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bnjax import ops
 from bnjax.data import synthetic
 from bnjax.spec import NetSpec, conv_bn, dense, flatten
 from bnjax.train import step
@@ -227,6 +228,26 @@ def test_with_the_compiler_options_a_step_is_the_same(data):
     plain, optioned = (epoch(data, options=o, learning_rate=1e-3) for o in (None, options))
     # sums in another order: 170 roundoffs of float32, as through the network, over the epoch's few steps
     np.testing.assert_allclose(plain[2], optioned[2], rtol=1e-5)
+
+
+@pytest.mark.skipif(not ops.cpu.available(), reason="no kernels on this machine")
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_with_and_without_cpu_kernels_a_step_is_the_same(data, norm):
+    """Where there are kernels they are taken: for y, dx and dk, but for the dx of the images."""
+    found = {}
+    for kernels, asked in ((True, {}), (False, {"cpu_kernels": False})):
+        config = Config(norm=norm, learning_rate=1e-3)
+        state, steps = step.create(config, step.standardization(data.train_images), **asked)
+        args = data.train_images, data.train_labels, np.arange(BATCH)
+        text = steps.train.lower(state, *args).as_text()
+        assert text.count("@bnjax_convolution") == (11 if kernels else 0)
+        assert text.count("@bnjax_batch_norm") == (8 if kernels and norm == "batch" else 0)
+        losses = found.setdefault(kernels, [])
+        for _ in range(2):  # the second loss is of what the first backward pass made
+            state, loss = steps.train(state, *args)
+            losses.append(float(loss))
+    np.testing.assert_allclose(found[True], found[False], rtol=1e-5)  # as above
+    assert found[True][1] < 0.9 * found[True][0]
 
 
 def test_an_xla_that_does_not_know_the_options_goes_without(monkeypatch):

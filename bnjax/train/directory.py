@@ -60,7 +60,7 @@ class Restored(NamedTuple):
 
 
 def environment(options: dict[str, str] | None = None, devices: int = 1) -> dict[str, Any]:
-    """What else the numbers depend on: versions, the machine, how many devices, XLA's `options`, whose kernels."""
+    """What else the numbers depend on: versions, the machine, devices, XLA's `options`, whose kernels."""
     import flax
     import optax
 

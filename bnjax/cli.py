@@ -160,7 +160,7 @@ def lift(values: Values, where: Where) -> None:
 @app.command(epilog="Example: bnjax sweep --epochs 1 --learning-rate 0.01 --learning-rate 0.1 --momentum 0.9")
 @takes_config(many=VARIED)
 def sweep(values: Values, where: Where) -> None:
-    """Train every combination of the values given, and draw sweep.png: which recipes train.
+    """Train every combination of the values given; draw which train, sweep.png, and headroom.png.
 
     --norm, --learning-rate, --momentum, --init and --seed can be given more than once. Compiled as in train.
     """
@@ -180,6 +180,7 @@ def sweep(values: Values, where: Where) -> None:
     for number, (config, result) in enumerate(zip(configs, results, strict=True), 1):
         print(f"{number}/{len(configs)} {folder(config)}: {_ended(result)}", flush=True)
     print(f"map: {out / 'sweep.png'}")
+    print(f"headroom: {out / 'headroom.png'}")
 
 
 @app.command(epilog="Example: bnjax evaluate runs/first")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from bnjax.data import Dataset
 from bnjax.train.config import Config, folder
-from bnjax.train.plots import draw_sweep
 from bnjax.train.run import RunResult, run_all
+from bnjax.train.sweep_plots import draw_headroom, draw_sweep
 
 
 def sweep(
@@ -18,10 +18,11 @@ def sweep(
     resume: bool = False,
     devices: int | None = None,
 ) -> Iterator[RunResult]:
-    """Run every config, yielding each result, then draw the map of them.
+    """Run every config, yielding each result, then draw the map of them and the headroom of batch norm.
 
     Makes a run directory for each in `out/`, named by what differs; `out/summary.json`, whose rows are those
-    of `lift`, written again after each run; and at the end `out/sweep.png` and `out/sweep.svg`.
+    of `lift`, written again after each run; and at the end the figures `sweep` and `headroom`, each as `.png`
+    and as `.svg`.
 
     Args:
       configs: as `grid` makes them.
@@ -37,3 +38,4 @@ def sweep(
     named = {folder(config): config for config in configs}
     yield from run_all(named, data, out, options, resume=resume, devices=devices)
     draw_sweep(out)
+    draw_headroom(out)

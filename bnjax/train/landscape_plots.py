@@ -1,0 +1,173 @@
+"""Figures of what `bnjax.train.landscape.watch` measured: the two explanations, and what freezes."""
+
+import json
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bnjax.figures import INK, STYLE
+from bnjax.train.outcome import CHANCE_LOSS
+from bnjax.train.plots import COLORS, LABELS, MARKERS, save
+
+Run = dict[str, Any]
+Point = dict[str, Any]
+Measure = Callable[[Point], float]
+
+
+def read_runs(out: Path) -> list[Run]:
+    """The runs that `experiments/landscape.py` left, by learning rate, network and seed."""
+    runs = [json.loads(path.read_text()) for path in out.glob("*.json")]
+    return sorted(runs, key=lambda run: [run["config"][key] for key in ("learning_rate", "norm", "seed")])
+
+
+def losses(point: Point) -> list[float]:
+    """The loss here and along the gradient, those that are finite; it is here."""
+    return [loss for loss in (point["loss"], *point["losses"]) if loss is not None]
+
+
+def turn(point: Point) -> float:
+    """How far the gradient is another one a step further on: ‖g' − g‖/‖g‖, along g by one learning rate."""
+    change = point["changes"][1]
+    return math.nan if change is None else change / point["gradient"]
+
+
+def shift(point: Point) -> float:
+    """The shift of a layer's inputs by one step, the median over the layers but the first; NaN of none."""
+    shifts = [moved for moved in point["shifts"] if moved is not None]
+    return statistics.median(shifts) if shifts else math.nan
+
+
+def dead(point: Point) -> float:
+    """The share in % of the last hidden layer's units that are 0 on every image."""
+    return 100 * point["dead"][-1]
+
+
+def draw_landscape(out: Path) -> None:
+    """Draw loss, gradient and shift along training as `landscape.png` and `.svg`: a row a learning rate.
+
+    Lines are medians over the seeds, bands their range; of the loss, the band is what lies along the step.
+
+    Args:
+      out: the folder of the runs' files.
+    """
+    runs = read_runs(out)
+    rates = list(dict.fromkeys(run["config"]["learning_rate"] for run in runs))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 0.6 + 3 * len(rates)), layout="constrained")
+        panels = figure.subplots(len(rates), 3, sharex=True, squeeze=False)
+        for (left, middle, right), rate in zip(panels, rates, strict=True):
+            for norm in LABELS:
+                here = [
+                    r for r in runs if (r["config"]["learning_rate"], r["config"]["norm"]) == (rate, norm)
+                ]
+                if here:
+                    _draw_loss(left, norm, here)
+                    _draw_seeds(middle, norm, here, turn)
+                    _draw_seeds(right, norm, here, shift)
+            left.axhline(CHANCE_LOSS, color=INK, linestyle="--", linewidth=1, label="log 10 (chance)")
+            left.set(ylabel=f"learning rate {rate:g}\nloss", yscale="log")
+            for axes in (middle, right):
+                axes.set_yscale("log")
+        _title_columns(panels)
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        save(figure, out / "landscape")
+
+
+def _title_columns(panels: Any) -> None:
+    titles = (
+        "loss, and its range\n½ to 4 steps along the gradient",
+        "change of the gradient one step\nfurther on, ‖g′ − g‖/‖g‖",
+        "shift of a layer's inputs by a step\n‖Δμ‖/‖σ‖, median over the layers",
+    )
+    for axes, title in zip(panels[0], titles, strict=True):
+        axes.set_title(title)
+    for axes in panels[-1]:
+        axes.set_xlabel("step")
+    for axes in panels.flat:
+        axes.grid(axis="y")
+
+
+def _draw_loss(axes: Axes, norm: str, runs: list[Run]) -> None:
+    """The loss before each step, and between what it lies along the gradient: medians over the seeds."""
+    ends = [
+        _over_seeds(runs, lambda point: point["loss"]),
+        _over_seeds(runs, lambda point: min(losses(point))),
+        _over_seeds(runs, lambda point: max(losses(point))),
+    ]
+    steps = list(ends[0])
+    middle, low, high = ([statistics.median(end[s]) for s in steps] for end in ends)
+    axes.fill_between(steps, low, high, color=COLORS[norm], alpha=0.2, linewidth=0)
+    axes.plot(steps, middle, color=COLORS[norm], marker=MARKERS[norm], label=LABELS[norm])
+
+
+def _draw_seeds(axes: Axes, norm: str, runs: list[Run], measure: Measure) -> None:
+    """A measure at each step: the median over the seeds, and their range."""
+    values = _over_seeds(runs, measure)
+    steps = list(values)
+    middle, low, high = ([f(values[s]) for s in steps] for f in (statistics.median, min, max))
+    axes.fill_between(steps, low, high, color=COLORS[norm], alpha=0.2, linewidth=0)
+    axes.plot(steps, middle, color=COLORS[norm], marker=MARKERS[norm], label=LABELS[norm])
+
+
+def _over_seeds(runs: list[Run], measure: Measure) -> dict[int, list[float]]:
+    """The values of a measure at each step, of the seeds that have one there."""
+    found: dict[int, list[float]] = {}
+    for run in runs:
+        for point in run["points"]:
+            if not math.isnan(value := measure(point)):
+                found.setdefault(point["step"], []).append(value)
+    return dict(sorted(found.items()))
+
+
+def draw_freeze(out: Path) -> None:
+    """Draw what freezes, at the largest learning rate, as `freeze.png` and `freeze.svg`.
+
+    The gradient at initialization by layer; the share of dead units in the last hidden layer, the spread of
+    the logits over the images and how sure the network is, along training.  Medians and ranges of the seeds.
+
+    Args:
+      out: the folder of the runs' files.
+    """
+    runs = read_runs(out)
+    largest = max(run["config"]["learning_rate"] for run in runs)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 6.2), layout="constrained")
+        (begins, units), (logits, sure) = figure.subplots(2, 2)
+        for norm in LABELS:
+            here = [r for r in runs if (r["config"]["learning_rate"], r["config"]["norm"]) == (largest, norm)]
+            if not here:
+                continue
+            _draw_begin(begins, norm, here)
+            _draw_seeds(units, norm, here, dead)
+            _draw_seeds(logits, norm, here, lambda point: point["spread"] or math.nan)
+            _draw_seeds(sure, norm, here, lambda point: point["confidence"])
+        begins.set(title="gradient in a layer's kernel,\nat initialization", yscale="log", ylabel="norm")
+        units.set(
+            title="units of the last hidden layer\nthat are 0 on every image", ylabel="%", ylim=(-3, 103)
+        )
+        logits.set(title="a logit's standard deviation\nover the images", yscale="log", xlabel="step")
+        sure.set(title="mean probability of the class it says", ylim=(0, 1.03), xlabel="step")
+        sure.axhline(0.1, color=INK, linestyle="--", linewidth=1)
+        for axes in (begins, units, logits, sure):
+            axes.grid(axis="y")
+        figure.suptitle(f"Learning rate {largest:g}")
+        handles, labels = begins.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        save(figure, out / "freeze")
+
+
+def _draw_begin(axes: Axes, norm: str, runs: list[Run]) -> None:
+    """The kernels' gradients of each layer."""
+    values = np.array([run["kernel_gradients"] for run in runs])
+    layers = runs[0]["layers"]
+    axes.fill_between(layers, values.min(0), values.max(0), color=COLORS[norm], alpha=0.2, linewidth=0)
+    axes.plot(layers, np.median(values, 0), color=COLORS[norm], marker=MARKERS[norm], label=LABELS[norm])
+    axes.tick_params(axis="x", rotation=30)

@@ -33,6 +33,12 @@ class Proof:
       where: the user's source line, for a refusal.
       seconds: wall-clock time.
       kinks: off what the derivative is claimed: comparisons of data that the primal makes.
+
+    Example:
+      >>> import jax.numpy as jnp, bnjax
+      >>> proof = bnjax.prove_vjp(jnp.reciprocal, lambda x: 1 / x, "n")
+      >>> proof.status, proof.obligations[0].claim
+      ('conditional', 'x[a] ≠ 0')
     """
 
     status: str

@@ -94,7 +94,6 @@ class CifarCNN(nnx.Module):
       ValueError: another `norm` or `init`.
 
     Example:
-      >>> import jax, jax.numpy as jnp
       >>> from flax import nnx
       >>> from bnjax.models import CifarCNN, parameter_count
       >>> network = nnx.eval_shape(lambda: CifarCNN("batch", rngs=nnx.Rngs(0)))  # shapes alone, nothing drawn

@@ -161,7 +161,6 @@ class max_pool:
 class flatten:
     """An image as one vector.
 
-
     Example:
       >>> from bnjax.models import flatten
       >>> flatten().shape((8, 8, 64))

@@ -93,7 +93,7 @@ def gradient_norm_bound(n: int, eps: ArrayLike) -> jax.Array:
       >>> print(f"{gradient_norm_bound(4, 1.0):.4f}")
       0.1925
 
-    Source: the bound in theorem 31 of *Verified Deep Learning with Lean 4*, chapter 5, made sharp.
+    Source: theorem 31 of *Verified Deep Learning with Lean 4*, chapter 5.
     """
     _check_batch_size(n)
     check_positive("eps", eps)

@@ -56,6 +56,12 @@ class Proof:
 
         Whatever the status is: Coq says whether the script is a proof.  Raises ValueError for a program that
         cannot be printed, with the primitive and the line.
+
+        Example:
+          >>> import jax.numpy as jnp, bnjax
+          >>> proof = bnjax.prove_vjp(bnjax.center, lambda x: x - jnp.mean(x), "n")
+          >>> "Theorem vjp_is_the_derivative (n : nat)" in proof.coq()
+          True
         """
         from bnjax.prove.coq import script
 

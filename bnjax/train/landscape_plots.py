@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from bnjax.figures import INK, STYLE
 from bnjax.train.outcome import CHANCE_LOSS
@@ -45,8 +46,8 @@ def shift(point: Point) -> float:
 
 
 def dead(point: Point) -> float:
-    """The share in % of the last hidden layer's units that are 0 on every image."""
-    return 100 * point["dead"][-1]
+    """The share in % of units that are 0 on every image, in the hidden layer with most of them."""
+    return 100 * max(point["dead"])
 
 
 def draw_landscape(out: Path) -> None:
@@ -75,10 +76,19 @@ def draw_landscape(out: Path) -> None:
             left.set(ylabel=f"learning rate {rate:g}\nloss", yscale="log")
             for axes in (middle, right):
                 axes.set_yscale("log")
+            for axes in (left, middle, right):
+                _plain_numbers(axes)
         _title_columns(panels)
         handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         save(figure, out / "landscape")
+
+
+def _plain_numbers(axes: Axes) -> None:
+    """On a logarithmic axis, 0.2 instead of 2 × 10⁻¹."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _title_columns(panels: Any) -> None:
@@ -130,8 +140,8 @@ def _over_seeds(runs: list[Run], measure: Measure) -> dict[int, list[float]]:
 def draw_freeze(out: Path) -> None:
     """Draw what freezes, at the largest learning rate, as `freeze.png` and `freeze.svg`.
 
-    The gradient at initialization by layer; the share of dead units in the last hidden layer, the spread of
-    the logits over the images and how sure the network is, along training.  Medians and ranges of the seeds.
+    By layer, the gradient at initialization and the share of dead units when last looked at; along training, the
+    spread of the logits over the images and how sure the network is.  Medians and ranges of the seeds.
 
     Args:
       out: the folder of the runs' files.
@@ -145,29 +155,31 @@ def draw_freeze(out: Path) -> None:
             here = [r for r in runs if (r["config"]["learning_rate"], r["config"]["norm"]) == (largest, norm)]
             if not here:
                 continue
-            _draw_begin(begins, norm, here)
-            _draw_seeds(units, norm, here, dead)
+            _draw_layers(begins, norm, here, lambda run: run["kernel_gradients"])
+            ended = [run for run in here if run["points"]]
+            _draw_layers(units, norm, ended, lambda run: [100 * share for share in run["points"][-1]["dead"]])
             _draw_seeds(logits, norm, here, lambda point: point["spread"] or math.nan)
             _draw_seeds(sure, norm, here, lambda point: point["confidence"])
         begins.set(title="gradient in a layer's kernel,\nat initialization", yscale="log", ylabel="norm")
-        units.set(
-            title="units of the last hidden layer\nthat are 0 on every image", ylabel="%", ylim=(-3, 103)
-        )
+        units.set(title="units that are 0 on every image,\nwhen last looked at", ylabel="%", ylim=(-3, 103))
         logits.set(title="a logit's standard deviation\nover the images", yscale="log", xlabel="step")
         sure.set(title="mean probability of the class it says", ylim=(0, 1.03), xlabel="step")
         sure.axhline(0.1, color=INK, linestyle="--", linewidth=1)
         for axes in (begins, units, logits, sure):
             axes.grid(axis="y")
+        _plain_numbers(begins)
         figure.suptitle(f"Learning rate {largest:g}")
         handles, labels = begins.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         save(figure, out / "freeze")
 
 
-def _draw_begin(axes: Axes, norm: str, runs: list[Run]) -> None:
-    """The kernels' gradients of each layer."""
-    values = np.array([run["kernel_gradients"] for run in runs])
-    layers = runs[0]["layers"]
+def _draw_layers(axes: Axes, norm: str, runs: list[Run], measure: Callable[[Run], list[float]]) -> None:
+    """A measure of each layer, from the image on."""
+    if not runs:
+        return
+    values = np.array([measure(run) for run in runs])
+    layers = runs[0]["layers"][: values.shape[1]]
     axes.fill_between(layers, values.min(0), values.max(0), color=COLORS[norm], alpha=0.2, linewidth=0)
     axes.plot(layers, np.median(values, 0), color=COLORS[norm], marker=MARKERS[norm], label=LABELS[norm])
     axes.tick_params(axis="x", rotation=30)

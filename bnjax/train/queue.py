@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from bnjax.data import Dataset
 from bnjax.errors import UserError
@@ -46,10 +47,26 @@ def finished(path: Path, config: Config) -> RunResult | None:
 
 
 def write_summary(configs: Mapping[str, Config], runs: Path, out: Path) -> list[RunResult]:
-    """Write `out/summary.json`, as `run_all` does, of the runs that are finished in `runs`; their results."""
-    results = [finished(runs / name, config) for name, config in configs.items()]
-    found = [result for result in results if result is not None]
+    """Write `out/summary.json` of the runs that are finished in `runs`; their results.
+
+    Its rows are those of `run_all`; beside them what all these runs have in common: settings, environment.
+    """
+    results = {name: finished(runs / name, config) for name, config in configs.items()}
+    found = {name: result for name, result in results.items() if result is not None}
+    summary = {
+        "config": _common([result.config.as_json() for result in found.values()]),
+        "environment": _common([Record.read(runs / name).environment for name in found]),
+        "runs": [result.row() for result in found.values()],
+    }
     make_folder(out)
-    rows = [result.row() for result in found]
-    replace_text(out / "summary.json", json.dumps({"runs": rows}, indent=2) + "\n")
-    return found
+    replace_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    return list(found.values())
+
+
+def _common(every: list[dict[str, Any]]) -> dict[str, Any]:
+    """What has the same value in all."""
+    return (
+        {key: value for key, value in every[0].items() if all(e.get(key) == value for e in every)}
+        if every
+        else {}
+    )

@@ -12,7 +12,7 @@ from bnjax.train import landscape_plots as plots
 def point(step=0, loss=2.0, **more):
     made = {
         "step": step, "loss": loss, "losses": [loss / 2, loss, 2 * loss, None], "gradient": 4.0,
-        "changes": [1.0, 2.0, 3.0, None], "dead": [0.0, 0.25], "spread": 0.5, "confidence": 0.3,
+        "changes": [1.0, 2.0, 3.0, None], "dead": [0.25, 0.125], "spread": 0.5, "confidence": 0.3,
         "shifts": [0.1, 0.3, None],
     }  # fmt: skip
     return made | more
@@ -20,10 +20,8 @@ def point(step=0, loss=2.0, **more):
 
 def run(norm, rate, seed=0, points=()):
     config = {"norm": norm, "learning_rate": rate, "seed": seed}
-    return {
-        "config": config, "layers": ["conv 1", "dense 1"], "kernel_gradients": [1.0, 2.0 + seed],
-        "points": list(points),
-    }  # fmt: skip
+    layers = {"layers": ["conv 1", "conv 2", "dense 1"], "kernel_gradients": [1.0, 2.0 + seed, 3.0]}
+    return {"config": config, **layers, "points": list(points)}
 
 
 @pytest.fixture

@@ -72,5 +72,13 @@ def test_the_summary_has_what_is_finished(worked_off, configs, tmp_path):
     out, results = worked_off
     more = configs | {"absent": Config(seed=7)}
     assert queue.write_summary(more, out, tmp_path / "new") == results
-    rows = json.loads((tmp_path / "new" / "summary.json").read_text())["runs"]
-    assert rows == [result.row() for result in results]
+    summary = json.loads((tmp_path / "new" / "summary.json").read_text())
+    assert summary["runs"] == [result.row() for result in results]
+    assert summary["config"]["batch_size"] == 16
+    assert "learning_rate" not in summary["config"]
+    assert summary["environment"]["backend"] == "cpu"
+
+
+def test_the_summary_of_nothing_is_empty(configs, tmp_path):
+    assert queue.write_summary(configs, tmp_path, tmp_path / "new") == []
+    assert json.loads((tmp_path / "new" / "summary.json").read_text())["runs"] == []

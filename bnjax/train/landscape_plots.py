@@ -3,12 +3,11 @@
 import json
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -53,7 +52,7 @@ def dead(point: Point) -> float:
 def draw_landscape(out: Path) -> None:
     """Draw loss, gradient and shift along training as `landscape.png` and `.svg`: a row a learning rate.
 
-    Lines are medians over the seeds, bands their range; of the loss, the band is what lies along the step.
+    A line is a seed; of the loss, the band is what lies along the step.
 
     Args:
       out: the folder of the runs' files.
@@ -79,15 +78,16 @@ def draw_landscape(out: Path) -> None:
             for axes in (left, middle, right):
                 _plain_numbers(axes)
         _title_columns(panels)
-        handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        _legend(figure, panels[0, 0])
         save(figure, out / "landscape")
 
 
 def _plain_numbers(axes: Axes) -> None:
-    """On a logarithmic axis, 0.2 instead of 2 × 10⁻¹."""
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
+    """On a logarithmic axis of few powers of ten, 0.2 instead of 2 × 10⁻¹."""
+    low, high = axes.get_ylim()
+    if high < 300 * low:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
@@ -106,42 +106,44 @@ def _title_columns(panels: Any) -> None:
 
 
 def _draw_loss(axes: Axes, norm: str, runs: list[Run]) -> None:
-    """The loss before each step, and between what it lies along the gradient: medians over the seeds."""
-    ends = [
-        _over_seeds(runs, lambda point: point["loss"]),
-        _over_seeds(runs, lambda point: min(losses(point))),
-        _over_seeds(runs, lambda point: max(losses(point))),
-    ]
-    steps = list(ends[0])
-    middle, low, high = ([statistics.median(end[s]) for s in steps] for end in ends)
-    axes.fill_between(steps, low, high, color=COLORS[norm], alpha=0.2, linewidth=0)
-    axes.plot(steps, middle, color=COLORS[norm], marker=MARKERS[norm], label=LABELS[norm])
+    """The loss before each step, and between what it lies along the gradient."""
+    _draw_seeds(axes, norm, runs, lambda point: point["loss"])
+    for run in runs:
+        steps = [point["step"] for point in run["points"]]
+        low, high = ([end(losses(point)) for point in run["points"]] for end in (min, max))
+        axes.fill_between(steps, low, high, color=COLORS[norm], alpha=0.15, linewidth=0)
 
 
 def _draw_seeds(axes: Axes, norm: str, runs: list[Run], measure: Measure) -> None:
-    """A measure at each step: the median over the seeds, and their range."""
-    values = _over_seeds(runs, measure)
-    steps = list(values)
-    middle, low, high = ([f(values[s]) for s in steps] for f in (statistics.median, min, max))
-    axes.fill_between(steps, low, high, color=COLORS[norm], alpha=0.2, linewidth=0)
-    axes.plot(steps, middle, color=COLORS[norm], marker=MARKERS[norm], label=LABELS[norm])
-
-
-def _over_seeds(runs: list[Run], measure: Measure) -> dict[int, list[float]]:
-    """The values of a measure at each step, of the seeds that have one there."""
-    found: dict[int, list[float]] = {}
+    """A measure along each run; a run that diverged ends in a cross."""
     for run in runs:
-        for point in run["points"]:
-            if not math.isnan(value := measure(point)):
-                found.setdefault(point["step"], []).append(value)
-    return dict(sorted(found.items()))
+        found = [(point["step"], value) for point in run["points"] if not math.isnan(value := measure(point))]
+        _draw_line(axes, norm, *zip(*found, strict=True) if found else ((), ()))
+        if found and run["losses"][-1] is None:
+            axes.plot(*found[-1], marker="x", markersize=9, color=COLORS[norm])
+
+
+def _draw_line(axes: Axes, norm: str, x: Sequence[Any], y: Sequence[float]) -> None:
+    style: dict[str, Any] = {
+        "color": COLORS[norm],
+        "marker": MARKERS[norm],
+        "markersize": 3.5,
+        "linewidth": 1.2,
+    }
+    axes.plot(x, y, label=LABELS[norm], **style)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Each label once, though many lines have it."""
+    handles = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
 
 
 def draw_freeze(out: Path) -> None:
     """Draw what freezes, at the largest learning rate, as `freeze.png` and `freeze.svg`.
 
-    By layer, the gradient at initialization and the share of dead units when last looked at; along training, the
-    spread of the logits over the images and how sure the network is.  Medians and ranges of the seeds.
+    By layer, the gradient at initialization and the share of dead units when last looked at; along training,
+    the spread of the logits over the images and how sure the network is.  A line is a seed.
 
     Args:
       out: the folder of the runs' files.
@@ -169,17 +171,13 @@ def draw_freeze(out: Path) -> None:
             axes.grid(axis="y")
         _plain_numbers(begins)
         figure.suptitle(f"Learning rate {largest:g}")
-        handles, labels = begins.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        _legend(figure, begins)
         save(figure, out / "freeze")
 
 
 def _draw_layers(axes: Axes, norm: str, runs: list[Run], measure: Callable[[Run], list[float]]) -> None:
-    """A measure of each layer, from the image on."""
-    if not runs:
-        return
-    values = np.array([measure(run) for run in runs])
-    layers = runs[0]["layers"][: values.shape[1]]
-    axes.fill_between(layers, values.min(0), values.max(0), color=COLORS[norm], alpha=0.2, linewidth=0)
-    axes.plot(layers, np.median(values, 0), color=COLORS[norm], marker=MARKERS[norm], label=LABELS[norm])
+    """A measure of each layer, from the image on, a line a seed."""
+    for run in runs:
+        values = measure(run)
+        _draw_line(axes, norm, run["layers"][: len(values)], values)
     axes.tick_params(axis="x", rotation=30)

@@ -136,7 +136,9 @@ def draw_headroom(out: Path) -> None:
             for axes in panels.flat
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=len(labels))
+        figure.legend(
+            labels.values(), labels.keys(), loc="outside lower center", ncols=3 if columns == 1 else 5
+        )
         save(figure, out / "headroom")
 
 

@@ -21,7 +21,7 @@ def point(step=0, loss=2.0, **more):
 def run(norm, rate, seed=0, points=()):
     config = {"norm": norm, "learning_rate": rate, "seed": seed}
     layers = {"layers": ["conv 1", "conv 2", "dense 1"], "kernel_gradients": [1.0, 2.0 + seed, 3.0]}
-    return {"config": config, **layers, "points": list(points)}
+    return {"config": config, **layers, "points": list(points), "losses": [2.0, 2.0] if points else [None]}
 
 
 @pytest.fixture

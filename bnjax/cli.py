@@ -19,6 +19,7 @@ import typer
 from typer.exceptions import TyperException
 
 from bnjax.errors import ArgumentError, UserError, one_line
+from bnjax.train import ending, processes
 from bnjax.train.allocator import keep_freed_memory
 from bnjax.train.config import Config, DatasetName, Recipe, Setting, folder, grid, select_examples, settings
 
@@ -66,7 +67,26 @@ class Where(NamedTuple):
 
     devices: Annotated[
         int | None,
-        typer.Option(help="Share each batch among so many devices.", show_default="all; of CPUs, 1"),
+        typer.Option(
+            help="Share each batch among so many devices of a process.", show_default="all; of CPUs, 1"
+        ),
+    ] = None
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            help="Share it among processes too, started one by one, that meet at process 0's HOST:PORT.",
+            metavar="<HOST:PORT>",
+            show_default="this process alone",
+        ),
+    ] = None
+    processes: Annotated[int | None, typer.Option(help="How many processes there are.", show_default="1")] = (
+        None
+    )
+    process: Annotated[
+        int | None,
+        typer.Option(
+            help="Which of them this one is; 0 writes the folder, the others none.", show_default="0"
+        ),
     ] = None
     data_dir: DataDirOption = None
     out: Annotated[
@@ -136,7 +156,7 @@ def train(values: Values, where: Where) -> None:
     from bnjax.train import step
 
     result = runs.run(config, data, out, step.compiler_options(), resume=where.resume, devices=where.devices)
-    print(f"{result.outcome}: {out}")
+    _say(f"{result.outcome}: {out}")
 
 
 @app.command(epilog="Example: bnjax lift --dataset cifar10 --data-dir DIR --epochs 3 --out runs/lift")
@@ -153,8 +173,8 @@ def lift(values: Values, where: Where) -> None:
     for result in run_lift(
         config, data, out, step.compiler_options(), resume=where.resume, devices=where.devices
     ):
-        print(f"norm {result.config.norm}: {_ended(result)}")
-    print(f"figure: {out / 'lift.png'}")
+        _say(f"norm {result.config.norm}: {_ended(result)}")
+    _say(f"figure: {out / 'lift.png'}")
 
 
 @app.command(epilog="Example: bnjax sweep --epochs 1 --learning-rate 0.01 --learning-rate 0.1 --momentum 0.9")
@@ -178,8 +198,8 @@ def sweep(values: Values, where: Where) -> None:
         configs, data, out, step.compiler_options(), resume=where.resume, devices=where.devices
     )
     for number, (config, result) in enumerate(zip(configs, results, strict=True), 1):
-        print(f"{number}/{len(configs)} {folder(config)}: {_ended(result)}", flush=True)
-    print(f"map: {out / 'sweep.png'}")
+        _say(f"{number}/{len(configs)} {folder(config)}: {_ended(result)}")
+    _say(f"map: {out / 'sweep.png'}")
 
 
 @app.command(epilog="Example: bnjax evaluate runs/first")
@@ -310,22 +330,26 @@ def _begin(command: str, where: Where, *configs: Config) -> tuple[Path, "Dataset
     from bnjax.train.devices import placement
     from bnjax.train.files import check_out
 
+    member = processes.membership(where.coordinator, where.processes, where.process)
     dataset = configs[0].dataset
     if where.resume and where.out is None:
         raise UserError("--resume needs --out: the folder of the run")
     out = where.out or Path("runs") / f"{command}-{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
-    if not where.resume:
+    if not where.resume and not where.process:
         check_out(out)
+    keep_freed_memory()
+    if member:
+        processes.join(member)
     data = _read(dataset, where.data_dir, sys.stdout)
     for config in configs:
         select_examples(data, config)
-    keep_freed_memory()
     _need_device()
     for config in configs:
         placement(config.batch_size, where.devices)
     runs = "" if len(configs) == 1 else f"{len(configs)} runs, "
     epochs = "1 epoch" if configs[0].epochs == 1 else f"{configs[0].epochs} epochs"
-    print(f"{command}: {runs}{epochs} of {dataset}, in {out}", flush=True)
+    written = f"in {out}" if processes.is_first() else f"as process {where.process} of {where.processes}"
+    print(f"{command}: {runs}{epochs} of {dataset}, {written}", flush=True)
     return out, data
 
 
@@ -344,6 +368,12 @@ def _read(dataset: str, data_dir: Path | None, says: TextIO) -> "Dataset":
         return datasets.load(dataset, data_dir)
     finally:
         patience.cancel()
+
+
+def _say(line: str) -> None:
+    """Print a line of the result, in one process where there are several."""
+    if processes.is_first():
+        print(line, flush=True)
 
 
 def _need_device() -> None:
@@ -365,6 +395,7 @@ def _terminated(*_: object) -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
+@ending.at_once()
 def main() -> None:
     """Run the command line; a failure the user can mend is one line on stderr and exit code 2."""
     if threading.current_thread() is threading.main_thread():
@@ -390,6 +421,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         message = f'{error.name} is not installed: pip install "bnjax[train]"'
     except (MemoryError, jax.errors.JaxRuntimeError) as error:  # most often memory that there is not
-        message = one_line(error)
+        message = ending.LOST if ending.is_lost(error) else one_line(error)
+    ending.take_last_word()
     print(f"bnjax: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)

@@ -67,7 +67,7 @@ def run(
       resume: if `out` holds a run of this config, go on after its last whole epoch; it may have had fewer
         epochs, and then goes on to these.
       label: what the lines printed begin with, where several runs print.
-      devices: how many share each batch; see `bnjax.train.devices.placement`.
+      devices: how many of a process share each batch; see `bnjax.train.devices.placement`.
 
     Returns:
       The final training loss and test accuracy, and the outcome.

@@ -80,6 +80,8 @@ def together(tmp_path):
 
     def start(*options, command="train", within=(0, 0), own=((), ())):
         at = f"127.0.0.1:{free_port()}"
+        # not the cache that the tests share: the first writes it, and killed may leave half a file in it
+        kept = {"JAX_COMPILATION_CACHE_DIR": ""} if within[0] else {}
         for process in (0, 1):
             place = ("--coordinator", at, "--processes", "2", "--process", str(process))
             arguments = [str(int(within[process])), command, *options, *place, *own[process]]
@@ -87,7 +89,7 @@ def together(tmp_path):
                 subprocess.Popen(
                     [sys.executable, "-c", PROGRAM, *arguments],
                     cwd=tmp_path,
-                    env=environment,
+                    env=environment | kept,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,

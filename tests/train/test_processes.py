@@ -152,24 +152,14 @@ def test_two_go_on_with_a_run_of_one_by_the_checkpoint_of_the_first(together, tm
 
 
 @pytest.mark.slow
-def test_a_sweep_of_two(together, tmp_path):
-    options = (
-        "--learning-rate",
-        "0.01",
-        "--learning-rate",
-        "1e20",
-        "--epochs",
-        "1",
-        *OPTIONS[:4],
-        "--out",
-        "run",
-    )
-    first, second = together(*options, command="sweep")
+def test_a_sweep_of_two(together, tmp_path, alone):
+    first, second = together(*OPTIONS, "--learning-rate", "0.002", "--epochs", "1", command="sweep")
     code, out, err = ended(first)
     assert (code, err, out.splitlines()[-1]) == (0, "", "map: run/sweep.png")
     assert ended(second) == (0, "sweep: 2 runs, 1 epoch of synthetic, as process 1 of 2\n", "")
-    outcomes = [run["outcome"] for run in json.loads((tmp_path / "run" / "summary.json").read_text())["runs"]]
-    assert outcomes[1] == "diverged"
+    rows = json.loads((tmp_path / "run" / "summary.json").read_text())["runs"]
+    assert [row["learning_rate"] for row in rows] == [0.001, 0.002]
+    np.testing.assert_allclose(rows[0]["train_loss"], alone[0], rtol=RTOL)
 
 
 @pytest.mark.slow

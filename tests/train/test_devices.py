@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bnjax.data import synthetic
-from bnjax.errors import ArgumentError
+from bnjax.errors import ArgumentError, UserError
 from bnjax.spec import NetSpec, conv_bn, dense, flatten
 from bnjax.train import run as runs
 from bnjax.train import step
@@ -129,6 +129,18 @@ def test_the_usual_number_is_one_on_cpu_and_elsewhere_as_many_as_divide_the_batc
 def test_a_number_that_will_not_do_is_refused(batch_size, devices, message):
     with pytest.raises(ArgumentError, match=f"^devices {message}"):
         placement(batch_size, devices)
+
+
+def test_of_several_processes_each_has_its_part_of_the_batch(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "device_count", lambda: 4)
+    with pytest.raises(ArgumentError, match=r"^processes must divide the batch of 15, got 2$"):
+        placement(15)
+    with pytest.raises(ArgumentError, match=r"^devices must divide the 5 images of a process, got 2$"):
+        placement(10, 2)
+    monkeypatch.setattr(jax, "device_count", lambda: 3)
+    with pytest.raises(UserError, match=r"^process 0 has not as many devices as the others$"):
+        placement(16)
 
 
 def test_at_the_command(bnjax_command, tmp_path, monkeypatch):

@@ -68,7 +68,7 @@ def alone(tmp_path_factory, data):
 def together(tmp_path):
     """Starts two processes in one folder: (command, options, within) -> them; what is left of them is killed.
 
-    `within`: the signals that they send themselves, 0 for none.
+    `within`: the signals that they send themselves, 0 for none; `own`: what each is told beside the options.
     """
     (tmp_path / "thin.py").write_text(
         "from bnjax.models import *\n"

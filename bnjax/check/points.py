@@ -119,7 +119,7 @@ def beyond(problem: Problem, setting: Setting) -> list[Point]:
         moved = list(floats)
         for j, (values, either) in enumerate(zip(floats, signed, strict=True)):
             parameter = not either and np.ndim(values) < main  # an ε: it stays of its magnitude
-            kept = parameter or (kind.name == "zeros" and positive[j])
+            kept = parameter or (kind.name in probes.ZEROS and positive[j])
             if values.size and not kept and kind.only in (None, j):
                 like = pool if either and pool is not None else values.ravel()
                 moved[j] = probes.beyond_leaf(kind, values, like, probes.generator(j), signed=either)

@@ -110,7 +110,7 @@ def _kind_of_file(filename: str) -> str:
 
 @contextlib.contextmanager
 def types_heard(functions: Sequence[Callable[..., Any]]) -> Iterator[list[Question]]:
-    """Where the user's code asks for the `type` of a symbolic size meanwhile; `functions` are of that code."""
+    """Where the user's code, of which `functions` are, asks meanwhile for the `type` of a symbolic size."""
     questions: dict[str, Question] = {}
 
     def note() -> None:

@@ -98,6 +98,36 @@ def test_a_mask_that_selects_may_be_finite_where_autodiff_multiplies_by_zero():
     assert check_vjp(swallows, masked, X, np.ones(6, int)).verdict == "WRONG"
 
 
+def length(x):
+    """The norm, differentiable where it is 0: what is NaN is not greater than 0, and is selected away."""
+    square = jnp.sum(x * x)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+
+
+def direction(args, dy):
+    (x,), y = args, length(args[0])
+    return (x * jnp.where(y > 0, dy / jnp.where(y > 0, y, 1), 0),)
+
+
+def test_where_the_primal_selects_nan_away_the_rule_may_too():
+    report = check_vjp(rule(length, direction), length, X)
+    assert report.ok, str(report)
+    nan_at_zero = rule(length, lambda args, dy: (dy * args[0] / length(args[0]),))
+    assert check_vjp(nan_at_zero, length, X).verdict == "WRONG"
+
+
+def test_a_kernel_that_xla_has_not_in_a_dtype_that_nobody_gave_is_no_fault():
+    def backward(args, dy):
+        if dy.dtype == jnp.bfloat16:
+            raise NotImplementedError("no such kernel in bfloat16")
+        return (2 * dy * args[0],)
+
+    report = check_vjp(rule(square, backward), square, X)
+    assert report.ok, str(report)
+    assert any(s.name == "bfloat16" and "no such kernel" in s.skipped for s in report.stages)
+    assert check_vjp(rule(square, backward), square, X.astype(jnp.bfloat16)).verdict == "WRONG"
+
+
 @pytest.mark.parametrize("labels", [[5, 3, 3, 1, 0, 2], [-1, 3, -1, 5, 0, 2], [-3, 4, 4, 4, 0, -1]])
 def test_indices_stay_in_range_on_small_sizes(labels):
     table = np.random.default_rng(8).normal(size=(7, 3)).astype(np.float32)

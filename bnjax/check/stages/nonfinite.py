@@ -24,8 +24,9 @@ def cases(exam: Examination, returned: Container[Point]) -> Iterator[Case | Find
     Required is that what depends on the poisoned number and is not finite in the primal is not finite in
     the op.  What stays the same whatever that number is, as behind a mask, may be finite: 0·NaN is NaN in
     autodiff, and a rule that selects is not worse.  So may a cotangent that changes by jumps alone, as that
-    of a maximum.  Cotangents are looked at for NaN alone: at infinity a
-    hand rule may well be finite where autodiff is not, which is what some are written for.
+    of a maximum, and every one where the primal's own results are finite, NaN or not: it has selected.
+    Cotangents are looked at for NaN alone: at infinity a hand rule may well be finite where autodiff is not,
+    which is what some are written for.
     """
     if exam.main is None:
         yield Finding(STAGE, skipped="the primal takes no small arguments")
@@ -87,9 +88,10 @@ def _judge(
     names = ["its result"] * len(expected.results) + [f"the cotangent of {n}" for n in problem.labels]
     leaves = [*outcome.results, *outcome.cotangents]
     balls = [*expected.results, *expected.cotangents]
+    passed_on = np.isnan(poison) and not all(np.all(np.isfinite(b.value)) for b in expected.results)
     for what, got, ball, free in zip(names, leaves, balls, fixed, strict=False):
         failure, note = None, ""
-        if np.shape(got) == np.shape(ball.value) and (np.isnan(poison) or what == "its result"):
+        if np.shape(got) == np.shape(ball.value) and (passed_on or what == "its result"):
             swallowed = np.isfinite(got) & ~np.isfinite(ball.value) & ~free
             if np.any(swallowed):
                 number = f"{int(np.sum(swallowed))} of {swallowed.size} elements"

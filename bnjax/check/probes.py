@@ -175,7 +175,10 @@ def beyond_leaf(
         flat[rng.permutation(flat.size)[::2]] = 0.0
     elif kind.name == ZEROS[1]:
         array = flat.reshape(values.shape)
-        array[:1] = array[..., :1] = 0.0  # all of a vector: either is of size 1
+        if array.ndim < 2:
+            array[...] = 0.0
+        else:
+            array[0] = array[..., 0] = 0.0
     else:
         steps = np.geomspace(0.95, 0.1, some.size) if some.size > 1 else np.array([0.95])
         sign = -1.0 if kind.scale == SCALES[1] else 1.0

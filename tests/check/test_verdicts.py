@@ -159,3 +159,22 @@ def test_sizes_that_the_primal_does_not_mean_are_left_out():
     stacked = rule(area, lambda a, dy: (jnp.stack([dy * a[0][:, 1], dy * a[0][:, 0]], 1),))  # of 2 columns
     report = check_vjp(stacked, area, points)
     assert report.ok, str(report)
+
+
+def test_a_size_at_which_the_primal_writes_outside_is_left_out():
+    def overwritten(x, value):
+        return x.at[1].set(value)
+
+    op = rule(overwritten, lambda args, dy: (dy.at[1].set(0), dy[1]))
+    report = check_vjp(op, overwritten, X, X[0])
+    assert report.ok, str(report)
+    leaks = rule(overwritten, lambda args, dy: (dy, dy[1]))
+    assert check_vjp(leaks, overwritten, X, X[0]).verdict == "WRONG"
+
+
+def test_what_the_bounds_do_not_follow_is_named():
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    of_devices = jax.shard_map(square, mesh=mesh, in_specs=jax.P("d"), out_specs=jax.P("d"))
+    report = check_vjp(of_devices, of_devices, X)
+    assert report.verdict == "could not be checked"
+    assert "shard_map holds a program" in str(report)

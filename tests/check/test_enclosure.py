@@ -124,6 +124,17 @@ def test_values_are_jaxs_and_float32_lies_inside(name):
         assert np.all(abs(np.asarray(value, np.float64) - np.asarray(ball.value, np.float64)) <= radius)
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_values_alone_are_those_of_the_balls(name):
+    with jax.enable_x64(True):
+        jaxpr = jax.make_jaxpr(PROGRAMS[name])(A, B)
+        balls = enclosure.enclose(jaxpr, [A, B], enclosure.rounding(np.float64))
+        for value, ball in zip(enclosure.evaluate(jaxpr, [A, B]), balls, strict=True):
+            value, of_ball = np.asarray(value), np.asarray(ball.value)
+            assert value.dtype == of_ball.dtype
+            np.testing.assert_allclose(value.astype(float), of_ball.astype(float), rtol=1e-13, atol=0)
+
+
 @pytest.mark.parametrize("name", ["scan", "fori_loop", "cond", "relu", "softmax", "dot_general", "gather"])
 def test_the_compiled_enclosure_is_the_same(name):
     with jax.enable_x64(True):

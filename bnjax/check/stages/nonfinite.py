@@ -8,11 +8,12 @@ import numpy as np
 
 from bnjax.check import enclosure, probes
 from bnjax.check.cases import Case, Peer, Program, failing
+from bnjax.check.enclosure import Ball
 from bnjax.check.examination import Examination
 from bnjax.check.points import Point
 from bnjax.check.problem import Problem
 from bnjax.check.programs import Outcome, vjp_program
-from bnjax.check.reference import Reference, reference
+from bnjax.check.reference import Reference, split
 from bnjax.check.report import Failure, Finding
 
 STAGE = "non-finite"
@@ -55,8 +56,9 @@ def _with(point: Point, i: int, value: float) -> Point:
 
 
 def _reference(exam: Examination, point: Point) -> Reference:
-    exact = enclosure.rounding(np.float64)
-    return reference(exam.problem, exam.slice, point.arguments, exact, kinks=False)
+    """The values alone: what is finite is asked, and what changes."""
+    values = enclosure.evaluate(exam.slice, [*point.arrays, *point.cotangents])
+    return split(exam.problem, [Ball(v, None) for v in values], enclosure.rounding(np.float64))
 
 
 def _fixed(exam: Examination, point: Point, i: int) -> list[np.ndarray]:

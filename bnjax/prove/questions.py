@@ -135,7 +135,8 @@ def types_heard(functions: Sequence[Callable[..., Any]]) -> Iterator[list[Questi
 def _namespaces(functions: Sequence[Callable[..., Any]]) -> list[dict[str, Any]]:
     """The global names of the user's modules, and of `functions`."""
     named = [vars(module) for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
-    named = [names for names in named if _kind_of_file(str(names.get("__file__") or "")) == "user"]
+    named = [names for names in named if names.get("__file__") or names.get("__name__") == "__main__"]
+    named = [names for names in named if _kind_of_file(str(names.get("__file__"))) == "user"]
     named += [names for f in functions if isinstance(names := getattr(f, "__globals__", None), dict)]
     return list({id(names): names for names in named}.values())
 

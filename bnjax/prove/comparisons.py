@@ -117,11 +117,12 @@ def contains_truth(field: Field, poly: Poly, masks: bool = True) -> bool:
 
 def _choice(field: Field, poly: Poly) -> tuple[Entry, int] | None:
     """A truth value under a sum, with the summed index along which it is 1 at most once; else None."""
-    for monomial in poly.terms:
-        for factor, power in monomial:
-            if not isinstance(factor, Sum) or power != 1:
-                continue
+    sums = [f for monomial in poly.terms for f, power in monomial if isinstance(f, Sum) and power == 1]
+    for tables in (False, True):  # a label that is a sum over a table is taken as a label
+        for factor in sums:
             for entry, _ in factor.entries:
+                if (entry.name in field.tables) != tables:
+                    continue
                 bound = [place for place, index in enumerate(entry.indices) if index < 0]
                 distinct = len(set(entry.indices)) == len(entry.indices)
                 once = len(bound) == 1 and (entry.name, bound[0]) in field.single

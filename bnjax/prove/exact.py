@@ -388,7 +388,67 @@ _MOVES = frozenset(
         jaxs.concatenate_p, jaxs.pad_p,
     )
 )  # fmt: skip
+
+
+def _windows(eqn: JaxprEqn, a: np.ndarray, count: Sequence[int]) -> np.ndarray:
+    """For each window the indices of its elements, in order; padding leaves none."""
+    p, ones = eqn.params, (1,) * a.ndim
+    base, dilation = p.get("base_dilation", ones), p.get("window_dilation", ones)
+    result = np.empty(tuple(count), object)
+    for window in np.ndindex(result.shape):
+        result[window] = []
+        for offset in np.ndindex(tuple(map(int, p["window_dimensions"]))):
+            places = [
+                int(w * s + o * d - low)
+                for w, s, o, d, (low, _) in zip(
+                    window, p["window_strides"], offset, dilation, p["padding"], strict=True
+                )
+            ]
+            inside = all(
+                k % b == 0 and 0 <= k // b < n for k, b, n in zip(places, base, a.shape, strict=True)
+            )
+            if inside:
+                result[window].append(tuple(k // b for k, b in zip(places, base, strict=True)))
+    return result
+
+
+def _window_sums(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
+    windows = _windows(eqn, a, shaped(eqn.outvars[0]).shape)
+    zero = arithmetic.literal(0)
+    return _each(lambda window: functools.reduce(operator.add, [a[k] for k in window], zero), windows)
+
+
+def _window_maxima(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
+    windows = _windows(eqn, a, shaped(eqn.outvars[0]).shape)
+    return _each(lambda window: a[_place_of_largest(a, window)], windows)
+
+
+def _place_of_largest(a: np.ndarray, window: list[tuple[int, ...]]) -> tuple[int, ...]:
+    if not window:
+        raise Unsupported("a window of padding")
+    best = window[0]
+    for place in window[1:]:
+        best = best if _compared("gt", a[best], a[place]) else place
+    return best
+
+
+def _scattered_to_largest(
+    eqn: JaxprEqn, arithmetic: Arithmetic, source: np.ndarray, a: np.ndarray
+) -> np.ndarray:
+    if eqn.params["select_prim"] is not jaxs.ge_p:
+        raise NotEvaluated("another choice than the largest")
+    result = np.full(a.shape, arithmetic.literal(0), object)
+    windows = _windows(eqn, a, source.shape)
+    for index in np.ndindex(source.shape):
+        place = _place_of_largest(a, windows[index])
+        result[place] = result[place] + source[index]
+    return result
+
+
 _INDEXED: dict[Primitive, Callable[..., np.ndarray]] = {
+    lax.reduce_window_max_p: _window_maxima,
+    lax.reduce_window_sum_p: _window_sums,
+    lax.select_and_scatter_add_p: _scattered_to_largest,
     jaxs.dynamic_slice_p: _sliced,
     jaxs.gather_p: _gathered,
     jaxs.iota_p: _iota,

@@ -28,6 +28,7 @@ from bnjax.prove.indexing import INDEXING
 from bnjax.prove.moves import MOVES
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.space import Space
+from bnjax.prove.windows import WINDOWS
 
 Rule = Callable[..., Array | list[Array]]
 
@@ -256,6 +257,7 @@ PRIMITIVES: dict[Primitive, Rule] = (
     CHOICES
     | INDEXING
     | MOVES
+    | WINDOWS
     | {
         jaxs.add_p: _add,
         add_any_p: _add,

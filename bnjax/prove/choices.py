@@ -17,7 +17,7 @@ from bnjax.prove.algebra import Outside, Poly, entries_of
 from bnjax.prove.arrays import Array, aligned, elementwise, finite
 from bnjax.prove.comparisons import above, by_cases, larger, largest, zero
 from bnjax.prove.field import Field
-from bnjax.prove.integers import equal, exceeds
+from bnjax.prove.integers import equal, exceeds, numbers
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.space import Space
 
@@ -62,7 +62,11 @@ def _of_integers(space: Space, name: str, a: Array, b: Array) -> Array:
             return found if name == "eq" else one - found
         return exceeds(field, difference) if name == "gt" else one - exceeds(field, -difference)
 
-    return Array(dims, by_cases(field, field.reduce(left - right), truth), NONNEGATIVE)
+    difference = field.reduce(left - right)
+    known = numbers(field, difference) is not None
+    return Array(
+        dims, truth(difference) if known else by_cases(field, difference, truth, tables=False), NONNEGATIVE
+    )
 
 
 def _infinite(atom: Any) -> float:

@@ -66,16 +66,19 @@ def numbers(field: Field, poly: Poly) -> tuple[np.ndarray, tuple[int, ...]] | No
         if coefficient.denominator != 1:
             return None
         for factor, power in monomial:
-            if not isinstance(factor, Entry) or factor.name not in field.tables or power < 0:
+            values = field.values_of(factor.name) if isinstance(factor, Entry) else None
+            if not isinstance(factor, Entry) or values is None or power < 0:
                 return None
-            sizes |= dict(zip(factor.indices, field.tables[factor.name].shape, strict=True))
+            sizes |= dict(zip(factor.indices, values.shape, strict=True))
     order = tuple(sorted(sizes))
     result = np.zeros([sizes[i] for i in order], object)
     for monomial, coefficient in poly.terms.items():
         term = np.full(result.shape, int(coefficient), object)
         for factor, power in monomial:
             assert isinstance(factor, Entry)
-            term = term * _spread(field.tables[factor.name], factor.indices, order).astype(object) ** power
+            values = field.values_of(factor.name)
+            assert values is not None
+            term = term * _spread(values, factor.indices, order).astype(object) ** power
         result = result + term
     return np.asarray(result, object), order
 
@@ -101,17 +104,24 @@ def _spread(table: np.ndarray, indices: tuple[int, ...], order: tuple[int, ...])
 
 def equal(field: Field, difference: Poly) -> Poly:
     """[difference = 0] of integers."""
-    return by_cases(field, difference, lambda case: _truth(field, "equal", case))
+    return _by_cases(field, "equal", difference)
 
 
 def exceeds(field: Field, difference: Poly) -> Poly:
     """[difference > 0] of integers."""
-    return by_cases(field, difference, lambda case: _truth(field, "exceeds", case))
+    return _by_cases(field, "exceeds", difference)
+
+
+def _by_cases(field: Field, kind: str, difference: Poly) -> Poly:
+    difference = field.reduce(difference)
+    if numbers(field, difference) is not None:  # a table, and not a case for each of its values
+        return _truth(field, kind, difference)
+    return by_cases(field, difference, lambda case: _truth(field, kind, case), tables=False)
 
 
 def one_hot(field: Field, value: Poly, size: str, index: int) -> Poly:
     """[value = c] at a free index c that is not in `value`; Outside where an axis has another layout."""
-    return field.reduce(equal(field, field.reduce(value - positions(field, size, index))))
+    return field.reduce(equal(field, value - positions(field, size, index)))
 
 
 def _truth(field: Field, kind: str, difference: Poly) -> Poly:

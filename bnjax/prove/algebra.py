@@ -40,6 +40,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
+
 from bnjax.prove.monomials import (
     Entry,
     Factor,
@@ -162,6 +164,10 @@ class Ring:
     def entry(self, name: str, indices: tuple[int, ...] = (), power: int = 1) -> Poly:
         """A power of one entry of an atom."""
         return Poly(self, {((Entry(name, indices), power),): Fraction(1)})
+
+    def values_of(self, name: str) -> np.ndarray | None:
+        """The numbers that an atom's entries are, where they are known: here of none (see `tables`)."""
+        return None
 
     def size(self, size: str) -> Poly:
         """The number n of values of an index of this size: a symbol, or digits."""

@@ -17,7 +17,7 @@ from bnjax.prove.algebra import Outside, Poly, entries_of
 from bnjax.prove.arrays import Array, aligned, elementwise, finite
 from bnjax.prove.comparisons import above, by_cases, larger, largest, zero
 from bnjax.prove.field import Field
-from bnjax.prove.integers import equal, exceeds, numbers
+from bnjax.prove.integers import as_table, equal, exceeds, numbers
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.space import Space
 
@@ -64,9 +64,8 @@ def _of_integers(space: Space, name: str, a: Array, b: Array) -> Array:
 
     difference = field.reduce(left - right)
     known = numbers(field, difference) is not None
-    return Array(
-        dims, truth(difference) if known else by_cases(field, difference, truth, tables=False), NONNEGATIVE
-    )
+    result = truth(difference) if known else by_cases(field, difference, truth, tables=False)
+    return Array(dims, as_table(field, field.reduce(result)), NONNEGATIVE)
 
 
 def _infinite(atom: Any) -> float:

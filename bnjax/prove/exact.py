@@ -305,6 +305,19 @@ def _finite(value):
     return value.low if isinstance(value, Enclosure) else value
 
 
+def _is_bottom(value) -> bool:
+    """Whether it is −∞."""
+    return isinstance(value, float) and value == -math.inf
+
+
+def _sum(a, b):
+    """a + b, where −∞ takes in what is finite."""
+    for one, other in ((a, b), (b, a)):
+        if _is_bottom(one) and not isinstance(other, float):
+            return one
+    return a + b
+
+
 def _least(a, b):
     return a if _compared("lt", a, b) else b
 
@@ -457,7 +470,7 @@ _INDEXED: dict[Primitive, Callable[..., np.ndarray]] = {
 }
 _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.abs_p: _unary(lambda v: v if _is_null(v) else _larger(v, -v)),
-    jaxs.add_p: _binary(operator.add),
+    jaxs.add_p: _binary(_sum),
     add_any_p: _binary(operator.add),
     jaxs.and_p: _binary(lambda a, b: a and b),
     jaxs.ceil_p: _rounded_to(math.ceil, 1),
@@ -470,7 +483,7 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.dot_general_p: lambda eqn, arithmetic, a, b: contraction(eqn.params["dimension_numbers"], a, b),
     jaxs.erf_p: _apply(lambda f, v: f("erf", v)),
     jaxs.erfc_p: _apply(lambda f, v: 1 - f("erf", v)),
-    jaxs.exp_p: _apply(lambda f, v: f("exp", v)),
+    jaxs.exp_p: _apply(lambda f, v: Constant(0) if _is_bottom(v) else f("exp", v)),
     jaxs.expm1_p: _apply(lambda f, v: f("exp", v) - 1),
     jaxs.floor_p: _rounded_to(math.floor, 1),
     jaxs.integer_pow_p: lambda eqn, arithmetic, a: _each(lambda v: _raised(v, eqn.params["y"]), a),
@@ -495,7 +508,7 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.sinh_p: _apply(lambda f, v: (f("exp", v) - f("exp", -v)) / 2),
     jaxs.sqrt_p: lambda eqn, arithmetic, a: _each(arithmetic.root, a),
     jaxs.square_p: _unary(lambda v: v * v),
-    jaxs.sub_p: _binary(operator.sub),
+    jaxs.sub_p: _binary(lambda a, b: a if _is_bottom(a) and not isinstance(b, float) else a - b),
     jaxs.tanh_p: _apply(lambda f, v: 1 - 2 / (f("exp", 2 * v) + 1)),
     jaxs.eq_p: _compare("eq"),
     jaxs.ge_p: _compare("ge"),

@@ -23,6 +23,7 @@ from bnjax.prove.space import Space
 
 LARGEST_SIZE = 2**31 - 1
 POSITIONS = "positions."
+EQUAL, EXCEEDS = "equal", "exceeds"  # the kinds of truth values of integers
 
 
 def positions(field: Field, size: str, index: int) -> Poly:
@@ -83,6 +84,15 @@ def numbers(field: Field, poly: Poly) -> tuple[np.ndarray, tuple[int, ...]] | No
     return np.asarray(result, object), order
 
 
+def as_table(field: Field, poly: Poly) -> Poly:
+    """The same as one table, where it is made of tables: 1 − T, S + T."""
+    found = numbers(field, poly)
+    if found is None:
+        return poly
+    values, order = found
+    return field.table(values.astype(np.int64), order)
+
+
 def is_everywhere(field: Field, poly: Poly, values: Collection[int]) -> bool:
     """True only if a polynomial is one of these integers at every index."""
     poly = field.reduce(poly)
@@ -104,12 +114,12 @@ def _spread(table: np.ndarray, indices: tuple[int, ...], order: tuple[int, ...])
 
 def equal(field: Field, difference: Poly) -> Poly:
     """[difference = 0] of integers."""
-    return _by_cases(field, "equal", difference)
+    return _by_cases(field, EQUAL, difference)
 
 
 def exceeds(field: Field, difference: Poly) -> Poly:
     """[difference > 0] of integers."""
-    return _by_cases(field, "exceeds", difference)
+    return _by_cases(field, EXCEEDS, difference)
 
 
 def _by_cases(field: Field, kind: str, difference: Poly) -> Poly:
@@ -129,8 +139,8 @@ def _truth(field: Field, kind: str, difference: Poly) -> Poly:
     found = numbers(field, difference)
     if found is not None:
         values, order = found
-        return field.table(values == 0 if kind == "equal" else values > 0, order)
-    if kind == "equal":
+        return field.table(values == 0 if kind == EQUAL else values > 0, order)
+    if kind == EQUAL:
         known = _equal_positions(field, difference)
         if known is not None:
             return known

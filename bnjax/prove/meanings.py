@@ -25,6 +25,8 @@ from bnjax.prove.comparisons import by_cases, contains_truth
 from bnjax.prove.field import Field
 from bnjax.prove.functions import erf, exp, inverse, log, logistic, power, root, tanh
 from bnjax.prove.indexing import INDEXING
+from bnjax.prove.integers import as_table
+from bnjax.prove.masks import with_masks
 from bnjax.prove.moves import MOVES
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.space import Space
@@ -239,7 +241,8 @@ def _boolean(apply: Callable[..., Poly]) -> Rule:
         if shaped(eqn.outvars[0]).dtype != jnp.bool_:
             raise Outside("bits of an integer")
         one = space.field.constant(1)
-        return elementwise(space, arrays, lambda *polys: apply(one, *polys), NONNEGATIVE)
+        result = elementwise(space, arrays, lambda *polys: apply(one, *polys), NONNEGATIVE)
+        return replace(result, poly=as_table(space.field, finite(result)))
 
     return rule
 
@@ -253,7 +256,7 @@ ARITHMETIC: frozenset[Primitive] = frozenset(
     )
 )  # fmt: skip
 # by identity: another primitive of the same name is another one
-PRIMITIVES: dict[Primitive, Rule] = (
+PRIMITIVES: dict[Primitive, Rule] = with_masks(
     CHOICES
     | INDEXING
     | MOVES

@@ -121,7 +121,7 @@ def _broadcast_in_dim(space: Space, eqn: JaxprEqn, a: Array, *_: Array) -> Array
     for k, dim in zip(where, a.dims, strict=True):
         dims[k] = dim or dims[k]
     if a.poly is None:
-        return Array(tuple(dims), None)
+        return Array(tuple(dims), None, why=a.why)
     return Array(tuple(dims), placed(space, a, dims, where), a.sign)
 
 

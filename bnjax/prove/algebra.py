@@ -24,6 +24,7 @@ operation here denotes what its name says:
 4. A *boolean* atom w takes the values 0 and 1, so w² = w.  The *infinitesimal* τ has τ² = 0: arithmetic
    modulo τ² is a ring, and the coefficient of τ in f(x + τ·v) is by definition the directional derivative
    Jf·v for f made of ring operations (for roots and quotients see `field`, for others `functions`).
+   What holds of atoms whose entries are known numbers, or of which one is 1, is said in `tables`.
 
 Therefore: if the difference of two values, brought to this form, has no term left, then the two arrays are
 equal for all sizes and all reals.  That is the only conclusion ever drawn from a normal form.

@@ -330,7 +330,7 @@ _IDENTITIES = frozenset((lax.optimization_barrier_p, jaxs.stop_gradient_p, jaxs.
 _MOVES = frozenset(
     (
         jaxs.reshape_p, jaxs.transpose_p, jaxs.broadcast_in_dim_p, jaxs.squeeze_p, jaxs.slice_p, jaxs.rev_p,
-        jaxs.concatenate_p, jaxs.pad_p,
+        jaxs.concatenate_p, jaxs.pad_p, lax.stack_p, lax.tile_p,
     )
 )  # fmt: skip
 

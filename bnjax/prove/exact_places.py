@@ -96,7 +96,7 @@ def _windows(eqn: JaxprEqn, a: np.ndarray, count: Sequence[int]) -> np.ndarray:
     base, dilation = p.get("base_dilation", ones), p.get("window_dilation", ones)
     result = np.empty(tuple(count), object)
     for window in np.ndindex(result.shape):
-        result[window] = []
+        places_in: list[tuple[int, ...]] = []
         for offset in np.ndindex(tuple(map(int, p["window_dimensions"]))):
             places = [
                 int(w * s + o * d - low)
@@ -108,7 +108,8 @@ def _windows(eqn: JaxprEqn, a: np.ndarray, count: Sequence[int]) -> np.ndarray:
                 k % b == 0 and 0 <= k // b < n for k, b, n in zip(places, base, a.shape, strict=True)
             )
             if inside:
-                result[window].append(tuple(k // b for k, b in zip(places, base, strict=True)))
+                places_in.append(tuple(k // b for k, b in zip(places, base, strict=True)))
+        result[window] = places_in
     return result
 
 
@@ -123,7 +124,7 @@ def _window_maxima(eqn: JaxprEqn, arithmetic: Any, a: np.ndarray) -> np.ndarray:
     return np.frompyfunc(lambda window: a[_place_of_largest(arithmetic, a, window)], 1, 1)(windows)
 
 
-def _place_of_largest(arithmetic: Any, a: np.ndarray, window: list[tuple[int, ...]]) -> tuple[int, ...]:
+def _place_of_largest(arithmetic: Any, a: np.ndarray, window: Any) -> tuple[int, ...]:
     if not window:
         raise Unsupported("a window of padding")
     best = window[0]

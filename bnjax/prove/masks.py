@@ -137,12 +137,12 @@ def _compared(rule: Rule, space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Ar
         return Array(dims, space.field.reduce(one - truth if name is jaxs.eq_p else truth), NONNEGATIVE)
     if b.kept is not None:
         raise Outside("a comparison with what may be −∞")
-    truth = rule(space, eqn, _bare(a), b)
-    assert isinstance(truth, Array)
+    finitely = rule(space, eqn, _bare(a), b)
+    assert isinstance(finitely, Array)
     below = int(name in (jaxs.ne_p, jaxs.lt_p, jaxs.le_p))
     off = space.field.constant(below)
     return elementwise(
-        space, (truth, _mask(space, a)), lambda t, kept: kept * t + (one - kept) * off, NONNEGATIVE
+        space, (finitely, _mask(space, a)), lambda t, kept: kept * t + (one - kept) * off, NONNEGATIVE
     )
 
 

@@ -44,7 +44,7 @@ def test_the_claim_names_the_range_of_labels():
         proof.coq()
 
 
-@pytest.mark.parametrize("shape", ["int: n", "int 0: n", "int C", "float C: n", "int C D: n"])
+@pytest.mark.parametrize("shape", ["int: n", "int 0: n", "float C: n", "int C D: n"])
 def test_a_kind_that_cannot_be_read_is_an_error(shape):
     with pytest.raises(ValueError, match="shape 1"):
         prove_vjp(lambda x, labels: x, lambda x, labels: x, "n", shape)
@@ -59,7 +59,7 @@ REFUSED = {
     "a label beyond the axis": (lambda x, k: x[k], "out of range"),
     "clipped": (lambda x, k: x.at[k].get(mode="clip"), "out of range"),
     "filled": (lambda x, k: jnp.take(x, k, fill_value=0), "out of range"),
-    "a label less 1": (lambda x, k: x[k - 1], "out of range"),
+    "a label plus 1": (lambda x, k: x[k + 1], "out of range"),
     "replaced by labels": (lambda x, k: x.at[k % 1].set(0.0), "rem"),
     "set where labels may be equal": (lambda x, k: x.at[k].set(0.0), "may be equal"),
     "promised to be unique": (lambda x, k: x.at[k].add(1.0, unique_indices=True), "unique"),
@@ -85,6 +85,16 @@ def test_what_is_not_read_is_refused_by_name(name):
     proof = prove_vjp(function, function, "4", "int 5: 3")
     assert proof.status == "refused", str(proof)
     assert word in proof.reason
+
+
+def test_a_negative_index_counts_from_the_end():
+    def primal(x, labels):
+        return x[labels - 1]
+
+    by_comparison = with_rule(primal, lambda a, dy: (jnp.roll(jax.nn.one_hot(a[1], 4), -1, 1).T @ dy, None))
+    clipped = with_rule(primal, lambda a, dy: (jax.nn.one_hot(jnp.maximum(a[1] - 1, 0), 4).T @ dy, None))
+    assert prove_vjp(by_comparison, primal, "4", "int 4: 3").status == "proved"
+    assert prove_vjp(clipped, primal, "4", "int 4: 3").status == "refuted"
 
 
 def test_what_a_scatter_drops_is_dropped():

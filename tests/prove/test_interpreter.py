@@ -96,7 +96,9 @@ CASES = {
     "square": (lambda x: jnp.square(x), A),
     "squeeze": (lambda x: jnp.squeeze(x, 1), (4, 1, 3)),
     "stop_gradient": (lambda x: lax.stop_gradient(x) * x, A),
+    "stack": (lambda x, y: jnp.stack([x, 2 * y, x * y], 1), A, A),
     "sub": (lambda x, y: x - y, A, ()),
+    "tile": (lambda x: jnp.tile(x, (2, 3)), A),
     "tanh": (lambda x: jnp.tanh(x), A),
     "transpose": (lambda x: jnp.transpose(x, (2, 0, 1)) * 2, (4, 3, 2)),
 }

@@ -47,7 +47,8 @@ def _masked(space: Space, a: Array, kept: Array) -> Array:
     truth = as_table(space.field, space.field.reduce(truth))
     if truth == space.field.constant(1):
         return Array(dims, poly, a.sign)
-    return Array(dims, space.field.reduce(poly * truth), UNKNOWN, kept=truth)
+    why = f"infinity, of the mask at {space.field.where}," if space.field.where else "infinity"
+    return Array(dims, space.field.reduce(poly * truth), UNKNOWN, why=why, kept=truth)
 
 
 def with_masks(rules: dict[Primitive, Rule]) -> dict[Primitive, Rule]:

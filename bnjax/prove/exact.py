@@ -89,6 +89,8 @@ def _results(eqn: JaxprEqn, operands: list[np.ndarray], arithmetic: Arithmetic) 
     if eqn.primitive is lax.split_p:
         ends = np.cumsum(eqn.params["sizes"])[:-1]
         return list(map(_array, np.split(operands[0], ends, eqn.params["axis"])))
+    if eqn.primitive is lax.unstack_p:
+        return [_array(part) for part in np.moveaxis(operands[0], int(eqn.params["axis"]), 0)]
     if eqn.primitive is jaxs.psum_p:
         sums = [_array(np.add.reduce(a, axis=tuple(eqn.params["axes"]))) for a in operands]
         return [arithmetic.rounded(eqn, [a], total) for a, total in zip(operands, sums, strict=True)]

@@ -126,6 +126,13 @@ def _stack(space: Space, eqn: JaxprEqn, *arrays: Array) -> Array:
     return elementwise(space, placed, lambda *polys: sum(polys, space.field.constant(0)), known)
 
 
+def _unstack(space: Space, eqn: JaxprEqn, a: Array) -> list[Array]:
+    axis = int(eqn.params["axis"])
+    size = given_size(a, axis)
+    parts = [moved(space, a, axis, picking(1, np.array([k]), size)) for k in range(size)]
+    return [replace(part, dims=(*part.dims[:axis], *part.dims[axis + 1 :])) for part in parts]
+
+
 def _tile(space: Space, eqn: JaxprEqn, a: Array) -> Array:
     for axis, count in enumerate(eqn.params["reps"]):
         if count == 1:
@@ -144,4 +151,5 @@ MOVES: dict[Primitive, Rule] = {
     lax.split_p: _split,
     lax.stack_p: _stack,
     lax.tile_p: _tile,
+    lax.unstack_p: _unstack,
 }

@@ -100,6 +100,7 @@ CASES = {
     "sub": (lambda x, y: x - y, A, ()),
     "tile": (lambda x: jnp.tile(x, (2, 3)), A),
     "tanh": (lambda x: jnp.tanh(x), A),
+    "unstack": (lambda x: lax.unstack(x, axis=1)[2] * 2, A),
     "transpose": (lambda x: jnp.transpose(x, (2, 0, 1)) * 2, (4, 3, 2)),
 }
 

@@ -248,7 +248,7 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
     if failing == DUALITY and not _symbols(sizes) and _agrees_without_custom_rules(seen, arguments):
         failing = ""
     seen.compares |= bool(kinks.left_out(derivation.field))
-    questions += [Question(zero, claim, "") for zero, claim in derivation.equations]
+    questions += [Question(zero, claim, "") for zero, claim in derivation.space.equations]
     obligations = tuple(derivation.field.obligations.values())
     status = "proved" if all(o.discharged for o in obligations) else "conditional"
     proof = Proof(status, "", obligations, kinks=kinks.words(derivation))

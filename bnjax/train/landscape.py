@@ -159,7 +159,7 @@ def watch(
 ) -> dict[str, Any]:
     """Train the first epoch of `config`, looking around before and after the steps `at`, counted from 0.
 
-    `config.spec` is one of `SPECS`.  Ends at the first loss that is not finite.
+    The network is that of `config.spec`, whose last layer is dense.  Ends at a loss that is not finite.
 
     Returns:
       What a JSON file takes: `layers`, their names; `kernel_gradients` at initialization, of the first batch;

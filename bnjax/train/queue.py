@@ -64,9 +64,6 @@ def write_summary(configs: Mapping[str, Config], runs: Path, out: Path) -> list[
 
 
 def _common(every: list[dict[str, Any]]) -> dict[str, Any]:
-    """What has the same value in all."""
-    return (
-        {key: value for key, value in every[0].items() if all(e.get(key) == value for e in every)}
-        if every
-        else {}
-    )
+    """What has the same value in all; nothing where there are none."""
+    first = every[0] if every else {}
+    return {key: value for key, value in first.items() if all(e.get(key) == value for e in every)}

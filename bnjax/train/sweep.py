@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bnjax.data import Dataset
 from bnjax.train.config import Config, folder
+from bnjax.train.processes import is_first
 from bnjax.train.run import RunResult, run_all
 from bnjax.train.sweep_plots import draw_headroom, draw_sweep
 
@@ -37,5 +38,6 @@ def sweep(
     """
     named = {folder(config): config for config in configs}
     yield from run_all(named, data, out, options, resume=resume, devices=devices)
-    draw_sweep(out)
-    draw_headroom(out)
+    if is_first():
+        draw_sweep(out)
+        draw_headroom(out)

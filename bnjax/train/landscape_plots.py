@@ -19,6 +19,7 @@ from bnjax.train.plots import COLORS, LABELS, MARKERS, save
 Run = dict[str, Any]
 Point = dict[str, Any]
 Measure = Callable[[Point], float]
+HIGHEST = 1000  # what a run on its way to infinity would flatten the others for
 
 
 def read_runs(out: Path) -> list[Run]:
@@ -52,7 +53,7 @@ def dead(point: Point) -> float:
 def draw_landscape(out: Path) -> None:
     """Draw loss, gradient and shift along training as `landscape.png` and `.svg`: a row a learning rate.
 
-    A line is a seed; of the loss, the band is what lies along the step.
+    A line is a seed; of the loss, the band is what lies along the step.  What diverges leaves at the top.
 
     Args:
       out: the folder of the runs' files.
@@ -76,6 +77,7 @@ def draw_landscape(out: Path) -> None:
             for axes in (middle, right):
                 axes.set_yscale("log")
             for axes in (left, middle, right):
+                axes.set_ylim(top=min(axes.get_ylim()[1], HIGHEST))
                 _plain_numbers(axes)
         _title_columns(panels)
         _legend(figure, panels[0, 0])

@@ -217,13 +217,11 @@ def data(
     print(f"ready: {prepare_cifar10(data_dir)}")
 
 
-@app.command(epilog="Example: bnjax verify --json verdicts.json")
+@app.command(epilog="Example: bnjax verify --json results/verify.json")
 def verify(
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the verdicts as JSON.", **PATH)
-    ] = None,
-    html_file: Annotated[
-        Path | None, typer.Option("--html", help="Also write them as a page.", **PATH)
+        Path | None,
+        typer.Option("--json", help="Also write what was found, as JSON, with what shows it.", **PATH),
     ] = None,
     coq_dir: Annotated[
         Path | None,
@@ -236,36 +234,35 @@ def verify(
 
     A line for each theorem: whether check_vjp finds nothing wrong, what prove_vjp says for every batch
     size, how many planted wrong rules each of them catches, and a certified bound on float32 rounding.
-    Exit code 1 if anything falls.
+    Exit code 1 if anything falls. With --json a line for each lemma beyond the chapter follows, and
+    what shows each mistake is written too: some minutes more.
 
     With --coq DIR: each theorem for vectors, matrices and images, printed from the traced programs and
-    checked by Coq's kernel (apt-get install coq libcoq-coquelicot).
+    checked by Coq's kernel (apt-get install coq libcoq-coquelicot). Its --json is another file.
     """
     from bnjax import THEOREMS
 
+    _check_files(json_file)
     if coq_dir is not None:
-        if json_file is not None or html_file is not None:
-            raise UserError("--coq writes Coq scripts: ask for --json or --html without it")
         from bnjax.verify import kernel
 
-        raise typer.Exit(kernel.run(coq_dir, THEOREMS))
+        raise typer.Exit(kernel.run(coq_dir, THEOREMS, json_file))
     from bnjax.verify import verdicts
     from bnjax.verify.planted import MUTANTS
 
-    files = {json_file: verdicts.as_json, html_file: verdicts.as_html}
-    for file in files:
-        if file is not None and not (file.parent.is_dir() and not file.is_dir()):
-            raise UserError(f"{file} cannot be written: its folder must exist, and it must not be one")
     _need_device()
+    explained = json_file is not None
     print(verdicts.line(verdicts.HEADER), flush=True)
-    found = []
-    for verdict in verdicts.verdicts(THEOREMS, MUTANTS):
-        found.append(verdict)
+    theorems, lemmas = [], []
+    for verdict in verdicts.verdicts(THEOREMS, MUTANTS, explained=explained):
+        theorems.append(verdict)
         print(verdicts.line(verdicts.row(verdict)), flush=True)
-    for file, written in files.items():
-        if file is not None:
-            file.write_text(written(found))
-    if not all(verdict.ok for verdict in found):
+    for verdict in verdicts.lemma_verdicts() if explained else ():
+        lemmas.append(verdict)
+        print(verdicts.line(verdicts.row(verdict)), flush=True)
+    if json_file is not None:
+        json_file.write_text(verdicts.as_json(theorems, lemmas))
+    if not all(verdict.ok for verdict in (*theorems, *lemmas)):
         raise typer.Exit(1)
 
 
@@ -327,6 +324,13 @@ def _begin(command: str, where: Where, *configs: Config) -> tuple[Path, "Dataset
     epochs = "1 epoch" if configs[0].epochs == 1 else f"{configs[0].epochs} epochs"
     print(f"{command}: {runs}{epochs} of {dataset}, in {out}", flush=True)
     return out, data
+
+
+def _check_files(*files: Path | None) -> None:
+    """UserError, before any work, if one of them cannot be written."""
+    for file in files:
+        if file is not None and not (file.parent.is_dir() and not file.is_dir()):
+            raise UserError(f"{file} cannot be written: its folder must exist, and it must not be one")
 
 
 def _read(dataset: str, data_dir: Path | None, says: TextIO) -> "Dataset":

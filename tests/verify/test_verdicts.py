@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -12,7 +14,10 @@ from bnjax import THEOREMS, cli
 from bnjax.check.refusal import refuses
 from bnjax.verify import verdicts
 from bnjax.verify.gradient_bounds import STATED
+from bnjax.verify.lemmas import LEMMAS, RESTS_ON
 from bnjax.verify.planted import GRADIENT, MUTANTS
+from bnjax.verify.planted.lemmas import MISTAKES
+from bnjax.verify.provenance import provenance
 from bnjax.verify.smoothness import Certificate
 
 CENTERING = THEOREMS[1]
@@ -147,9 +152,10 @@ def run(monkeypatch, capsys, *arguments):
     return exit_.value.code or 0, capsys.readouterr()
 
 
-def test_the_command_writes_a_table_json_and_a_page(monkeypatch, capsys, tmp_path):
+def test_the_command_writes_a_table_and_json(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(bnjax, "THEOREMS", (CENTERING,))
-    code, captured = run(monkeypatch, capsys, "--json", tmp_path / "v.json", "--html", tmp_path / "v.html")
+    monkeypatch.setattr(verdicts, "lemma_verdicts", lambda: ())
+    code, captured = run(monkeypatch, capsys, "--json", tmp_path / "v.json")
     assert code == 0
     header, row = captured.out.splitlines()
     assert header.startswith("theorem ")
@@ -157,8 +163,68 @@ def test_the_command_writes_a_table_json_and_a_page(monkeypatch, capsys, tmp_pat
     assert "proved" in row
     written = json.loads((tmp_path / "v.json").read_text())
     assert written["ok"] is True
-    assert [theorem["number"] for theorem in written["theorems"]] == [29]
-    assert "<td>29 centering Jacobian</td>" in (tmp_path / "v.html").read_text()
+    (theorem,) = written["theorems"]
+    assert (theorem["number"], theorem["proof"], theorem["ok"]) == (29, "proved", True)
+
+
+def test_every_mistake_is_written_with_what_shows_it():
+    (verdict,) = verdicts.verdicts([CENTERING], MUTANTS, explained=True)
+    assert [m.name for m in verdict.mistakes] == [
+        m.name.removeprefix("center/") for m in MUTANTS if m.theorem is CENTERING.op
+    ]
+    for mistake in verdict.mistakes:
+        assert mistake.refused
+        assert mistake.refuted is (True if mistake.real else None)
+        assert mistake.seen.startswith("counterexample: " if mistake.real else "value: cotangent of x")
+
+
+def test_the_evidence_is_what_runs():
+    (verdict,) = verdicts.verdicts([CENTERING], MUTANTS, explained=True)
+    shown = verdict.evidence
+    assert shown["statement"] == CENTERING.statement
+    assert [lines["text"].split("(")[0] for lines in shown["code"]] == [
+        "def _forward", "def _center_fwd", "def _center_bwd"
+    ]  # fmt: skip
+    for lines in shown["code"]:
+        written = (Path(bnjax.__file__).parents[1] / lines["file"]).read_text().splitlines(keepends=True)
+        assert "".join(written[lines["line"] - 1 :]).startswith(lines["text"])
+    assert shown["program"].startswith("{ lambda ; a:f32[n]")
+
+
+FORGETFUL = next(lemma for lemma in LEMMAS if lemma.name == "evaluation mode")
+
+
+def test_a_lemma_that_is_wrong_falls():
+    """Its mistake in its own place."""
+    mutant = MISTAKES[FORGETFUL.name][0]
+    (verdict,) = verdicts.lemma_verdicts([dataclasses.replace(FORGETFUL, op=mutant.op)])
+    assert (verdict.checked, verdict.proof, verdict.ok) == (False, "refuted", False)
+
+
+def lemma_row(**found):
+    row = {"checked": True, "proof": "conditional", "claim": "", "mutants": 2, "refused": 2, "real": 0}
+    return verdicts.Verdict(None, "a lemma", **(row | {"refuted": 0, "rounding": None} | found))
+
+
+def test_a_lemma_may_be_conditional_or_unread_but_not_wrong():
+    assert lemma_row().ok
+    assert lemma_row(proof="refused").ok
+    assert not lemma_row(proof="refuted").ok
+    assert not lemma_row(checked=False).ok
+    assert not lemma_row(refused=1).ok
+    assert not lemma_row(mutants=0, refused=0).ok
+    assert not dataclasses.replace(lemma_row(), number=28).ok  # a theorem must be proved
+
+
+def test_every_lemma_has_mistakes_and_rests_on_what_is_there():
+    assert list(MISTAKES) == [lemma.name for lemma in LEMMAS]
+    assert all(MISTAKES.values())
+    known = {str(theorem.number) for theorem in THEOREMS}
+    for number, names in RESTS_ON.items():
+        assert {str(number), *names} <= known
+    for lemma in LEMMAS:
+        assert set(lemma.rests_on) <= known
+        known.add(lemma.name)
 
 
 def test_the_command_exits_with_1_if_anything_falls(monkeypatch, capsys, tmp_path):
@@ -175,6 +241,18 @@ def test_a_file_that_cannot_be_written_is_said_before_the_work(monkeypatch, caps
     assert "cannot be written" in captured.err
 
 
+def test_the_provenance_names_the_commit():
+    found = provenance()
+    assert found["bnjax"] == bnjax.__version__
+    assert found["jax"] == jax.__version__
+    assert found["commit"] is None or re.fullmatch(r"[0-9a-f]{12}(, modified)?", found["commit"])
+
+
 @pytest.mark.slow
 def test_every_theorem_holds_and_every_mutant_falls():
     assert all(verdict.ok for verdict in verdicts.verdicts(THEOREMS, MUTANTS))
+
+
+@pytest.mark.slow
+def test_every_lemma_holds_and_every_mistake_falls():
+    assert all(verdict.ok for verdict in verdicts.lemma_verdicts())

@@ -30,6 +30,8 @@ Values = dict[str, Any]  # of a `Config`, by name
 # what a sweep takes several values of, and what the help says of it where it is not the one default
 VARIED = {"norm": "batch and none", "learning_rate": None, "momentum": None, "init": None, "seed": None}
 
+PAGE_NEEDS = ("jinja2", "latex2mathml", "markdown_it", "pygments")  # the extra `page`
+
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
@@ -221,7 +223,10 @@ def data(
 def verify(
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", help="Also write what was found, as JSON, with what shows it.", **PATH),
+        typer.Option("--json", help="Also write what was found, as JSON, for bnjax page.", **PATH),
+    ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="Also write it as the first part of bnjax page.", **PATH)
     ] = None,
     coq_dir: Annotated[
         Path | None,
@@ -234,7 +239,7 @@ def verify(
 
     A line for each theorem: whether check_vjp finds nothing wrong, what prove_vjp says for every batch
     size, how many planted wrong rules each of them catches, and a certified bound on float32 rounding.
-    Exit code 1 if anything falls. With --json a line for each lemma beyond the chapter follows, and
+    Exit code 1 if anything falls. With --json or --html a line for each lemma beyond the chapter follows, and
     what shows each mistake is written too: some minutes more.
 
     With --coq DIR: each theorem for vectors, matrices and images, printed from the traced programs and
@@ -242,16 +247,20 @@ def verify(
     """
     from bnjax import THEOREMS
 
-    _check_files(json_file)
+    _check_files(json_file, html_file)
     if coq_dir is not None:
+        if html_file is not None:
+            raise UserError("--coq writes Coq scripts: ask for --html without it")
         from bnjax.verify import kernel
 
         raise typer.Exit(kernel.run(coq_dir, THEOREMS, json_file))
+    if html_file is not None:
+        from bnjax.verify import page as pages  # before the work: what it needs may not be installed
     from bnjax.verify import verdicts
     from bnjax.verify.planted import MUTANTS
 
     _need_device()
-    explained = json_file is not None
+    explained = json_file is not None or html_file is not None
     print(verdicts.line(verdicts.HEADER), flush=True)
     theorems, lemmas = [], []
     for verdict in verdicts.verdicts(THEOREMS, MUTANTS, explained=explained):
@@ -260,10 +269,35 @@ def verify(
     for verdict in verdicts.lemma_verdicts() if explained else ():
         lemmas.append(verdict)
         print(verdicts.line(verdicts.row(verdict)), flush=True)
+    written = verdicts.as_json(theorems, lemmas) if explained else ""
     if json_file is not None:
-        json_file.write_text(verdicts.as_json(theorems, lemmas))
+        json_file.write_text(written)
+    if html_file is not None:
+        html_file.write_text(pages.build(pages.Found(json.loads(written))))
     if not all(verdict.ok for verdict in (*theorems, *lemmas)):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: bnjax page --out bnjax.html")
+def page(
+    out: Annotated[Path, typer.Option(help="The file to write.", **PATH)],
+    results: Annotated[
+        Path, typer.Option(help="Where verify.json, coq.json, the tables and the figures are.", **PATH)
+    ] = Path("results"),
+) -> None:
+    """Write the blueprint: what is claimed, what was found, what must be trusted, as one HTML file.
+
+    It is made of files and runs nothing: of verify.json, by `bnjax verify --json`; of coq.json, by `bnjax
+    verify --coq DIR --json`, if it is there; of README.md and the figures; and, in the folder above, of
+    CONTRIBUTING.md. The page needs no network and no script.
+
+    Exit code 0 if it is written, whatever it says; 2 if verify.json is missing or the page cannot be written.
+    """
+    _check_files(out)
+    from bnjax.verify import page as pages
+
+    out.write_text(pages.build(pages.read(results)))
+    print(f"written: {out}")
 
 
 @app.command(epilog="Example: bnjax bench steps --repeats 20")
@@ -392,7 +426,8 @@ def main() -> None:
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except ModuleNotFoundError as error:
-        message = f'{error.name} is not installed: pip install "bnjax[train]"'
+        extra = "page" if error.name in PAGE_NEEDS else "train"
+        message = f'{error.name} is not installed: pip install "bnjax[{extra}]"'
     except (MemoryError, jax.errors.JaxRuntimeError) as error:  # most often memory that there is not
         message = one_line(error)
     print(f"bnjax: {' '.join(message.split())}", file=sys.stderr)

@@ -149,7 +149,7 @@ def test_interrupted_is_one_line(bnjax_command, monkeypatch):
     assert bnjax_command("train")[::2] == (130, "bnjax: interrupted\n")
 
 
-@pytest.mark.parametrize("command", ["train", "lift", "data"])
+@pytest.mark.parametrize("command", ["train", "lift", "data", "verify", "page"])
 def test_help_has_an_example(bnjax_command, command):
     code, out, _ = bnjax_command(command, "--help")
     assert code == 0

@@ -314,8 +314,8 @@ def bench(
     """Measure ours beside Flax, and beside PyTorch where it is installed.
 
     layers: batch norm alone. steps: the CIFAR networks' training step, with and without the XLA option that
-    train sets. memory: what a layer keeps for its backward pass, and what a step needs for a while.
-    precision: the error of the gradient, also drawn.
+    train sets; drawn. memory: what a layer keeps for its backward pass, and what a step needs for a while.
+    precision: the error of the gradient; drawn.
 
     Where the C library is glibc the process keeps the memory it frees, as in train: it speeds up all of them.
 

@@ -9,15 +9,25 @@ from markupsafe import Markup
 from bnjax.figures import INK
 from bnjax.verify.page.text import markdown
 
+_LONG = 22  # lines of a table that are not shown until they are asked for
+
 
 @dataclass(frozen=True)
 class Result:
-    """A section of results/README.md with the figures that show the same numbers."""
+    """A section of results/README.md with the figures that show the same numbers.
+
+    Attributes:
+      title, anchor: what it is called, and where it stands on the page.
+      table: what stands under the heading.
+      long: whether that is more than one wants to see at once.
+      figures: the file, and what is drawn in it.
+    """
 
     title: str
     anchor: str
     table: Markup
-    figures: tuple[tuple[str, Markup], ...]  # the file, and what is drawn in it
+    long: bool
+    figures: tuple[tuple[str, Markup], ...]
 
 
 def results(tables: str, figures: Mapping[str, str]) -> list[Result]:
@@ -29,17 +39,18 @@ def results(tables: str, figures: Mapping[str, str]) -> list[Result]:
         title = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading)
         mine = [file for file in left if _speaks_of(title, file)]
         drawn = tuple((file, inline(file, left.pop(file))) for file in mine)
-        found.append(Result(title, _anchor(title), markdown(text), drawn))
+        found.append(Result(title, _anchor(title), markdown(text), text.count("\n|") > _LONG, drawn))
     if left:
         others = tuple((file, inline(file, text)) for file, text in left.items())
-        found.append(Result("Other figures", _anchor("Other figures"), Markup(""), others))
+        found.append(Result("Other figures", _anchor("Other figures"), Markup(""), False, others))
     return found
 
 
 def _speaks_of(title: str, file: str) -> bool:
     """A section is of a folder of that name, or of the file that `bnjax bench` draws for it."""
     folder, _, name = file.rpartition("/")
-    return title == folder or name == f"bench_{title.lower().split()[-1]}.svg"
+    words = title.lower().split()
+    return title == folder or any(name in (f"bench_{word}.svg", f"bench_{word}s.svg") for word in words)
 
 
 def _anchor(title: str) -> str:

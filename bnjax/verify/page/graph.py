@@ -3,64 +3,95 @@
 import textwrap
 from collections.abc import Sequence
 from graphlib import TopologicalSorter
+from itertools import pairwise
 
 from markupsafe import Markup
 
 from bnjax.verify.page.claims import Claim
 
 _WIDTH, _HEIGHT = 156, 66  # of a node
+_LANE = 14  # of the way that an arrow takes past a rank
 _ACROSS, _DOWN = 20, 44  # between nodes, and between ranks
-_LETTERS = 19  # of a title's line
+_LETTERS = 18  # of a title's line
+
+Step = tuple[str, ...]  # a claim's key alone; or an arrow's two ends and the rank that it passes
+Place = tuple[float, float]  # the middle of the upper edge
 
 
 def graph(claims: Sequence[Claim]) -> Markup:
     """Each claim under all that it rests on, an arrow from each of them to it."""
     known = {claim.key: claim for claim in claims}
-    ranks = _ranks(known)
-    across = max(len(rank) for rank in ranks)
-    width = across * (_WIDTH + _ACROSS) + _ACROSS
-    at: dict[str, tuple[float, float]] = {}
-    for row, rank in enumerate(ranks):
-        free = (width - len(rank) * (_WIDTH + _ACROSS) + _ACROSS) / 2
-        for column, key in enumerate(_ordered(rank, known, at)):
-            at[key] = free + column * (_WIDTH + _ACROSS), _ACROSS / 2 + row * (_HEIGHT + _DOWN)
-    height = len(ranks) * (_HEIGHT + _DOWN) - _DOWN + _ACROSS
-    edges = [
-        _edge(at[below], at[key]) for key, claim in known.items() for below in claim.rests_on if below in at
+    level = _levels(known)
+    arrows = [
+        [(below,), *((below, key, str(k)) for k in range(level[below] + 1, level[key])), (key,)]
+        for key, claim in known.items()
+        for below in claim.rests_on
+        if below in known
     ]
-    nodes = [_node(known[key], *place) for key, place in at.items()]
+    ranks: list[list[Step]] = [[] for _ in range(max(level.values()) + 1)]
+    for key, rank in level.items():
+        ranks[rank].append((key,))
+    for steps in arrows:
+        for step in steps[1:-1]:
+            ranks[int(step[2])].append(step)
+    at, width = _places(ranks, arrows)
+    height = len(ranks) * (_HEIGHT + _DOWN) - _DOWN + _ACROSS
+    edges = [_edge([at[step] for step in steps]) for steps in arrows]
+    nodes = [_node(known[key], at[key,][0] - _WIDTH / 2, at[key,][1]) for key in known]
     return Markup(
-        f'<svg class="graph" viewBox="0 0 {width} {height}" role="group" '
-        f'style="min-width:{0.8 * width:.0f}px;max-width:{width}px" '
+        f'<svg class="graph" viewBox="0 0 {width:g} {height:g}" role="group" '
+        f'style="min-width:{0.8 * width:.0f}px;max-width:{width:g}px" '
         'aria-label="What rests on what, and how each claim stands">'
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
         'orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>'
     ) + Markup("").join([*edges, *nodes, Markup("</svg>")])
 
 
-def _ranks(known: dict[str, Claim]) -> list[list[str]]:
-    """The keys by the longest way down to what rests on nothing; CycleError if the claims go in a circle."""
+def _levels(known: dict[str, Claim]) -> dict[str, int]:
+    """The longest way from each claim to one that rests on nothing; CycleError if they go in a circle."""
     needs = {key: [name for name in claim.rests_on if name in known] for key, claim in known.items()}
-    rank: dict[str, int] = {}
+    level: dict[str, int] = {}
     for key in TopologicalSorter(needs).static_order():
-        rank[key] = max((rank[name] + 1 for name in needs[key]), default=0)
-    return [[key for key in known if rank[key] == level] for level in range(max(rank.values()) + 1)]
+        level[key] = max((level[name] + 1 for name in needs[key]), default=0)
+    return {key: level[key] for key in known}
 
 
-def _ordered(rank: list[str], known: dict[str, Claim], at: dict[str, tuple[float, float]]) -> list[str]:
-    """Each near the middle of what it rests on; what rests on nothing stays where it is."""
+def _places(ranks: list[list[Step]], arrows: list[list[Step]]) -> tuple[dict[Step, Place], float]:
+    """Where everything stands, near the middle of what leads to it, and the width of it all."""
+    before: dict[Step, list[Step]] = {}
+    for steps in arrows:
+        for first, second in pairwise(steps):
+            before.setdefault(second, []).append(first)
+    widths = [sum(_width(step) + _ACROSS for step in rank) - _ACROSS for rank in ranks]
+    whole = max(widths) + 2 * _ACROSS
+    at: dict[Step, Place] = {}
+    for row, (rank, width) in enumerate(zip(ranks, widths, strict=True)):
 
-    def middle(key: str) -> float:
-        places = [at[name][0] for name in known[key].rests_on if name in at]
-        return sum(places) / len(places) if places else rank.index(key) * 1e4
+        def middle(step: Step) -> float:
+            return (
+                sum(at[first][0] for first in before[step]) / len(before[step]) if step in before else whole
+            )
 
-    return sorted(rank, key=middle)
+        x = (whole - width) / 2
+        for step in sorted(rank, key=middle):  # what rests on nothing last, in its order
+            at[step] = x + _width(step) / 2, _ACROSS / 2 + row * (_HEIGHT + _DOWN)
+            x += _width(step) + _ACROSS
+    return at, whole
 
 
-def _edge(start: tuple[float, float], end: tuple[float, float]) -> Markup:
-    x1, y1, x2, y2 = start[0] + _WIDTH / 2, start[1] + _HEIGHT, end[0] + _WIDTH / 2, end[1]
-    bend = (y2 - y1) / 2
-    path = f"M{x1:g} {y1:g}C{x1:g} {y1 + bend:g} {x2:g} {y2 - bend:g} {x2:g} {y2:g}"
+def _width(step: Step) -> int:
+    return _WIDTH if len(step) == 1 else _LANE
+
+
+def _edge(places: list[Place]) -> Markup:
+    """Down from the first, straight past each rank between, to the last."""
+    (x, y), *rest = places
+    path = f"M{x:g} {y + _HEIGHT:g}"
+    for number, (x2, y2) in enumerate(rest, 1):
+        y1 = y2 - _DOWN
+        path += f"C{x:g} {y1 + _DOWN / 2:g} {x2:g} {y1 + _DOWN / 2:g} {x2:g} {y2:g}"
+        path += f"v{_HEIGHT}" if number < len(rest) else ""
+        x = x2
     return Markup('<path class="edge" d="{}" marker-end="url(#arrow)"/>').format(path)
 
 

@@ -11,11 +11,12 @@ from bnjax.theorems import THEOREMS
 from bnjax.verify.lemmas import LEMMAS
 from bnjax.verify.page import Found, build
 from bnjax.verify.page.claims import claims
+from bnjax.verify.page.figures import results
 from bnjax.verify.page.found import section
 from bnjax.verify.page.graph import graph
 from bnjax.verify.page.text import formula
 from tests.verify.page.browser import CHROMIUM, browser
-from tests.verify.page.small import COQ, FOUND, VERIFY, row
+from tests.verify.page.small import COQ, FOUND, SVG, VERIFY, row
 
 RESULTS = Path(__file__).parents[3] / "results"
 
@@ -131,6 +132,13 @@ def test_figures_stand_beside_their_numbers(small):
     assert figures.INK not in small
     assert 'id="odd-svg-m"' in small[small.index('id="result-other-figures"') :]
     assert "elsewhere.md" not in small
+
+
+def test_a_benchs_figure_stands_at_its_table():
+    tables = "## The whole training step\n\n| a |\n|---|\n\n## Precision\n\n| b |\n|---|\n"
+    svgs = {"bench_precision.svg": SVG, "bench_steps.svg": SVG}
+    found = {result.title: [file for file, _ in result.figures] for result in results(tables, svgs)}
+    assert found == {"The whole training step": ["bench_steps.svg"], "Precision": ["bench_precision.svg"]}
 
 
 def test_it_is_the_same_page_of_the_same_files(small):

@@ -167,20 +167,25 @@ def test_the_command_writes_a_table_and_json(monkeypatch, capsys, tmp_path):
     assert (theorem["number"], theorem["proof"], theorem["ok"]) == (29, "proved", True)
 
 
-def test_every_mistake_is_written_with_what_shows_it():
-    (verdict,) = verdicts.verdicts([CENTERING], MUTANTS, explained=True)
-    assert [m.name for m in verdict.mistakes] == [
-        m.name.removeprefix("center/") for m in MUTANTS if m.theorem is CENTERING.op
-    ]
-    for mistake in verdict.mistakes:
+@pytest.fixture(scope="module")
+def explained():
+    """Theorem 29 with two mistakes, one in real arithmetic and one that only the checker sees."""
+    mutants = [m for m in MUTANTS if m.theorem is CENTERING.op]
+    chosen = [next(m for m in mutants if m.real), next(m for m in mutants if not m.real)]
+    (verdict,) = verdicts.verdicts([CENTERING], chosen, explained=True)
+    return verdict
+
+
+def test_every_mistake_is_written_with_what_shows_it(explained):
+    assert [m.name for m in explained.mistakes] == ["without the mean", "the mean without its 1/n"]
+    for mistake in explained.mistakes:
         assert mistake.refused
         assert mistake.refuted is (True if mistake.real else None)
         assert mistake.seen.startswith("counterexample: " if mistake.real else "value: cotangent of x")
 
 
-def test_the_evidence_is_what_runs():
-    (verdict,) = verdicts.verdicts([CENTERING], MUTANTS, explained=True)
-    shown = verdict.evidence
+def test_the_evidence_is_what_runs(explained):
+    shown = explained.evidence
     assert shown["statement"] == CENTERING.statement
     assert [lines["text"].split("(")[0] for lines in shown["code"]] == [
         "def _forward", "def _center_fwd", "def _center_bwd"
@@ -191,13 +196,14 @@ def test_the_evidence_is_what_runs():
     assert shown["program"].startswith("{ lambda ; a:f32[n]")
 
 
-FORGETFUL = next(lemma for lemma in LEMMAS if lemma.name == "evaluation mode")
+EVALUATION = next(lemma for lemma in LEMMAS if lemma.name == "evaluation mode")
 
 
-def test_a_lemma_that_is_wrong_falls():
-    """Its mistake in its own place."""
-    mutant = MISTAKES[FORGETFUL.name][0]
-    (verdict,) = verdicts.lemma_verdicts([dataclasses.replace(FORGETFUL, op=mutant.op)])
+def test_a_lemma_that_is_wrong_falls(monkeypatch):
+    """A mistake of its own in its place."""
+    mutant = MISTAKES[EVALUATION.name][0]
+    monkeypatch.setitem(MISTAKES, EVALUATION.name, ())
+    (verdict,) = verdicts.lemma_verdicts([dataclasses.replace(EVALUATION, op=mutant.op)])
     assert (verdict.checked, verdict.proof, verdict.ok) == (False, "refuted", False)
 
 

@@ -9,7 +9,7 @@ import pytest
 from bnjax import figures
 from bnjax.theorems import THEOREMS
 from bnjax.verify.lemmas import LEMMAS
-from bnjax.verify.page import Found, build
+from bnjax.verify.page import Found, build, read
 from bnjax.verify.page.claims import claims
 from bnjax.verify.page.figures import results
 from bnjax.verify.page.found import section
@@ -19,6 +19,11 @@ from tests.verify.page.browser import CHROMIUM, browser
 from tests.verify.page.small import COQ, FOUND, SVG, VERIFY, row
 
 RESULTS = Path(__file__).parents[3] / "results"
+needs_results = pytest.mark.skipif(
+    not (RESULTS / "page.html").exists(),
+    reason="no results/page.html: bnjax verify --json FILE, then bnjax page --out FILE, in results/",
+)
+PAGES = pytest.mark.parametrize("name", ["small", pytest.param("results", marks=needs_results)])
 
 
 class Reader(HTMLParser):
@@ -176,6 +181,14 @@ def test_a_section_ends_where_the_next_begins():
     assert section(text, "Three") == ""
 
 
+@needs_results
+def test_the_command(bnjax_command, tmp_path):
+    code, out, err = bnjax_command("page", "--out", tmp_path / "page.html", "--results", RESULTS)
+    assert (code, err) == (0, "")
+    assert out == f"written: {tmp_path / 'page.html'}\n"
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
 def test_the_command_says_what_is_missing(bnjax_command, tmp_path):
     code, _, err = bnjax_command("page", "--out", tmp_path / "page.html", "--results", tmp_path)
     assert code == 2
@@ -190,6 +203,15 @@ def test_the_command_says_what_is_missing(bnjax_command, tmp_path):
     assert (code, "cannot be written" in err) == (2, True)
 
 
+@needs_results
+def test_the_committed_page_says_what_the_committed_files_say():
+    text = (RESULTS / "page.html").read_text()
+    marks = Reader(text).marks
+    assert marks == Reader(build(read(RESULTS))).marks, "bnjax page --out results/page.html"
+    assert len(marks) > 4 * len(THEOREMS)
+    assert len(text.encode()) < 1_500_000
+
+
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory, small):
     """The browser, and the pages that it is asked about."""
@@ -198,7 +220,7 @@ def shown(tmp_path_factory, small):
     folder = tmp_path_factory.mktemp("pages")
     (folder / "small.html").write_text(small)
     with browser() as opened:
-        yield opened, {"small": folder / "small.html"}
+        yield opened, {"small": folder / "small.html", "results": RESULTS / "page.html"}
 
 
 SPILLS = """
@@ -238,7 +260,7 @@ CONTRAST = """
 """
 
 
-@pytest.mark.parametrize("name", ["small"])
+@PAGES
 def test_a_browser_shows_it_whole(shown, name):
     """At a phone's, a tablet's and a desk's width: nothing beyond the edge, open or shut."""
     opened, pages = shown
@@ -251,7 +273,7 @@ def test_a_browser_shows_it_whole(shown, name):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["small"])
+@PAGES
 def test_every_word_stands_out(shown, name, scheme):
     """4.5:1 at least, WCAG 2's mark for text, on a light page and on a dark one."""
     opened, pages = shown

@@ -113,7 +113,7 @@ LEMMAS: tuple[Lemma, ...] = (
         _forward_mode_primal,
         ("n", "", "", "n", "", "", ""),
         (2,),
-        (batch_norm_pushforward, pushforward),
+        (pushforward,),
         ("34",),
     ),
     Lemma(

@@ -218,13 +218,14 @@ HEADER = ("theorem", "checked", "for every n", "mutants refused", "mutants refut
 
 def row(verdict: Verdict) -> tuple[str, ...]:
     """A verdict as the cells under `HEADER`."""
+    unbounded = "no bound" if verdict.number is None else "needs python-flint"
     return (
         verdict.title,
         "ok" if verdict.checked else "WRONG",
         verdict.proof,
         f"{verdict.refused}/{verdict.mutants}",
         f"{verdict.refuted}/{verdict.real}",
-        "needs python-flint" if verdict.rounding is None else f"≤ {verdict.rounding:.1e}",
+        unbounded if verdict.rounding is None else f"≤ {verdict.rounding:.1e}",
     )
 
 

@@ -212,6 +212,12 @@ def lemma_row(**found):
     return verdicts.Verdict(None, "a lemma", **(row | {"refuted": 0, "rounding": None} | found))
 
 
+def test_where_nothing_is_bounded_the_row_says_why():
+    """A lemma's mask has no cotangent to bound, and no installation mends that."""
+    assert verdicts.row(lemma_row())[-1] == "no bound"
+    assert verdicts.row(dataclasses.replace(lemma_row(), number=28))[-1] == "needs python-flint"
+
+
 def test_a_lemma_may_be_conditional_or_unread_but_not_wrong():
     assert lemma_row().ok
     assert lemma_row(proof="refused").ok

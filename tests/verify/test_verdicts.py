@@ -5,13 +5,16 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 
 import bnjax
 from bnjax import THEOREMS, cli
 from bnjax.check.refusal import refuses
+from bnjax.prove import rounding
 from bnjax.verify import verdicts
 from bnjax.verify.gradient_bounds import STATED
 from bnjax.verify.lemmas import LEMMAS, RESTS_ON
@@ -210,6 +213,12 @@ def test_a_lemma_that_is_wrong_falls(monkeypatch):
 def lemma_row(**found):
     row = {"checked": True, "proof": "conditional", "claim": "", "mutants": 2, "refused": 2, "real": 0}
     return verdicts.Verdict(None, "a lemma", **(row | {"refuted": 0, "rounding": None} | found))
+
+
+def test_a_bound_that_says_nothing_is_none(monkeypatch):
+    loose = SimpleNamespace(relative=(1e-6, float("inf")))
+    monkeypatch.setattr(rounding, "vjp_rounding_bound", lambda *_: loose)
+    assert verdicts._rounding(CENTERING.op, [np.ones(8, np.float32)]) is None
 
 
 def test_where_nothing_is_bounded_the_row_says_why():

@@ -1,5 +1,6 @@
 """From a row of verify.json and what Coq said of it to a claim as the page shows it."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,12 @@ class Claim:
     def rests_on(self) -> tuple[str, ...]:
         """The claims that it composes, as its row names them."""
         return tuple(self.row.get("rests_on", ()))
+
+    @property
+    def rounding(self) -> float | None:
+        """The certified bound on float32's rounding, if it is one."""
+        bound = self.row.get("rounding")
+        return bound if bound is not None and math.isfinite(bound) else None
 
     @property
     def key(self) -> str:

@@ -90,6 +90,11 @@ def test_every_status_is_the_files_own(small):
     assert said("3", "coq") == "✗ 1 of 2 refused"
 
 
+def test_a_bound_that_is_infinite_is_none():
+    found = {"theorems": [row(1, "one", rounding=float("inf"))]}
+    assert claims(found, None)[0].rounding is None
+
+
 def test_a_claim_stands_as_its_weakest_fact_lets_it():
     standing = {claim.title: claim.standing.word for claim in claims(VERIFY, COQ)}
     assert standing == {

@@ -15,8 +15,9 @@ from jax.extend.core import primitives as jaxs
 from bnjax.jaxprs import shaped
 from bnjax.prove.algebra import Outside, Poly, entries_of
 from bnjax.prove.arrays import Array, aligned, elementwise, finite
-from bnjax.prove.comparisons import above, larger, largest, zero
+from bnjax.prove.comparisons import above, by_cases, larger, largest, zero
 from bnjax.prove.field import Field
+from bnjax.prove.integers import as_table, equal, exceeds, numbers
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.space import Space
 
@@ -32,10 +33,39 @@ def _comparison(name: str) -> Rule:
                 return Array(
                     other.dims, space.field.constant(int(getattr(operator, name)(*sides))), NONNEGATIVE
                 )
+        if jnp.issubdtype(shaped(eqn.invars[0]).dtype, jnp.integer):
+            return _of_integers(space, name, a, b)
         dims, (left, right) = aligned(space, (a, b))
         return Array(dims, _truth(space, name, space.field.reduce(left - right)), NONNEGATIVE)
 
     return rule
+
+
+def _of_integers(space: Space, name: str, a: Array, b: Array) -> Array:
+    """A comparison of integers: by what they may be at most, for sizes only, or as `integers` says."""
+    if name in ("lt", "le"):
+        name, a, b = {"lt": "gt", "le": "ge"}[name], b, a
+    field, one = space.field, space.field.constant(1)
+    dims, (left, right) = aligned(space, (a, b))
+    if a.range is not None and b.range is not None:
+        ends = {getattr(operator, name)(x, y) for x in a.range for y in b.range}
+        apart = a.range[0] > b.range[1] or b.range[0] > a.range[1]
+        if len(ends) == 1 and (apart or name in ("gt", "ge")):
+            return Array(dims, field.constant(int(ends.pop())), NONNEGATIVE)
+
+    def truth(difference: Poly) -> Poly:
+        decided = _decided(space, name, difference)
+        if decided is not None:
+            return field.constant(int(decided))
+        if name in ("eq", "ne"):
+            found = equal(field, difference)
+            return found if name == "eq" else one - found
+        return exceeds(field, difference) if name == "gt" else one - exceeds(field, -difference)
+
+    difference = field.reduce(left - right)
+    known = numbers(field, difference) is not None
+    result = truth(difference) if known else by_cases(field, difference, truth, tables=False)
+    return Array(dims, as_table(field, field.reduce(result)), NONNEGATIVE)
 
 
 def _infinite(atom: Any) -> float:
@@ -166,26 +196,40 @@ def _abs(space: Space, eqn: JaxprEqn, a: Array) -> Array:
 
 
 def _reduce_max(space: Space, eqn: JaxprEqn, a: Array) -> Array:
-    return _largest(space, a, {int(axis) for axis in eqn.params["axes"]})
+    return largest_over(space, a, {int(axis) for axis in eqn.params["axes"]})
 
 
 def _reduce_min(space: Space, eqn: JaxprEqn, a: Array) -> Array:
-    result = _largest(space, Array(a.dims, -finite(a)), {int(axis) for axis in eqn.params["axes"]})
+    result = largest_over(space, Array(a.dims, -finite(a)), {int(axis) for axis in eqn.params["axes"]})
     return Array(result.dims, -finite(result), a.sign)
 
 
-def _largest(space: Space, a: Array, axes: set[int]) -> Array:
-    """The largest value over some dimensions, which leave."""
-    field, positions = space.field, a.positions()
-    poly = field.reduce(finite(a))
-    over = {
+def taken_over(space: Space, a: Array, axes: set[int]) -> Poly:
+    """1 where the value that is taken for the largest over some dimensions is, else 0."""
+    poly = space.field.reduce(finite(a))
+    over = _varying(a, poly, axes)
+    if len(over) < sum(len(a.dims[axis]) for axis in axes):
+        raise Outside("the largest of numbers that are equal")
+    return largest(space.field, poly, over) if over else space.field.constant(1)
+
+
+def _varying(a: Array, poly: Poly, axes: set[int]) -> dict[int, str]:
+    positions = a.positions()
+    return {
         index: size
         for axis in axes
         for index, size in zip(positions[axis], a.dims[axis], strict=True)
         if index in poly.free()
     }
+
+
+def largest_over(space: Space, a: Array, axes: set[int]) -> Array:
+    """The largest value over some dimensions, which leave."""
+    field, positions = space.field, a.positions()
+    poly = field.reduce(finite(a))
+    over = _varying(a, poly, axes)
     if over:
-        poly = largest(field, poly, over) * poly
+        poly = field.reduce(largest(field, poly, over) * poly)
         for index, size in over.items():
             poly = field.total(poly, index, size)
     kept = [k for k in range(len(a.dims)) if k not in axes]

@@ -26,6 +26,7 @@ from jax.typing import DTypeLike
 
 from bnjax.jaxprs import called, shaped, walk
 from bnjax.prove import reals
+from bnjax.prove.exact_places import PLACES
 from bnjax.prove.reals import Constant, Enclosure, NotEvaluated, Unsupported, exact_root
 
 
@@ -47,6 +48,10 @@ class Arithmetic:
     def function(self, name: str, value):
         """exp, log or erf of a value."""
         return {"exp": reals.exp, "log": reals.log, "erf": reals.erf}[name](value)
+
+    def exceeds(self, a, b) -> bool:
+        """a > b; raises where that is not decided."""
+        return _compared("gt", a, b)
 
     def rounded(self, eqn, operands: Sequence[np.ndarray], result: np.ndarray) -> np.ndarray:
         """What the machine makes of an exact `result`."""
@@ -79,9 +84,13 @@ def _results(eqn: JaxprEqn, operands: list[np.ndarray], arithmetic: Arithmetic) 
         return operands
     if eqn.primitive in _MOVES:
         return [_moved(eqn, operands)]
+    if eqn.primitive in PLACES:
+        return [arithmetic.rounded(eqn, operands, PLACES[eqn.primitive](eqn, arithmetic, *operands))]
     if eqn.primitive is lax.split_p:
         ends = np.cumsum(eqn.params["sizes"])[:-1]
         return list(map(_array, np.split(operands[0], ends, eqn.params["axis"])))
+    if eqn.primitive is lax.unstack_p:
+        return [_array(part) for part in np.moveaxis(operands[0], int(eqn.params["axis"]), 0)]
     if eqn.primitive is jaxs.psum_p:
         sums = [_array(np.add.reduce(a, axis=tuple(eqn.params["axes"]))) for a in operands]
         return [arithmetic.rounded(eqn, [a], total) for a, total in zip(operands, sums, strict=True)]
@@ -230,6 +239,19 @@ def _finite(value):
     return value.low if isinstance(value, Enclosure) else value
 
 
+def _is_bottom(value) -> bool:
+    """Whether it is −∞."""
+    return isinstance(value, float) and value == -math.inf
+
+
+def _sum(a, b):
+    """a + b, where −∞ takes in what is finite."""
+    for one, other in ((a, b), (b, a)):
+        if _is_bottom(one) and not isinstance(other, float):
+            return one
+    return a + b
+
+
 def _least(a, b):
     return a if _compared("lt", a, b) else b
 
@@ -310,12 +332,14 @@ _IDENTITIES = frozenset((lax.optimization_barrier_p, jaxs.stop_gradient_p, jaxs.
 _MOVES = frozenset(
     (
         jaxs.reshape_p, jaxs.transpose_p, jaxs.broadcast_in_dim_p, jaxs.squeeze_p, jaxs.slice_p, jaxs.rev_p,
-        jaxs.concatenate_p, jaxs.pad_p,
+        jaxs.concatenate_p, jaxs.pad_p, lax.stack_p, lax.tile_p,
     )
 )  # fmt: skip
+
+
 _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.abs_p: _unary(lambda v: v if _is_null(v) else _larger(v, -v)),
-    jaxs.add_p: _binary(operator.add),
+    jaxs.add_p: _binary(_sum),
     add_any_p: _binary(operator.add),
     jaxs.and_p: _binary(lambda a, b: a and b),
     jaxs.ceil_p: _rounded_to(math.ceil, 1),
@@ -328,7 +352,7 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.dot_general_p: lambda eqn, arithmetic, a, b: contraction(eqn.params["dimension_numbers"], a, b),
     jaxs.erf_p: _apply(lambda f, v: f("erf", v)),
     jaxs.erfc_p: _apply(lambda f, v: 1 - f("erf", v)),
-    jaxs.exp_p: _apply(lambda f, v: f("exp", v)),
+    jaxs.exp_p: _apply(lambda f, v: Constant(0) if _is_bottom(v) else f("exp", v)),
     jaxs.expm1_p: _apply(lambda f, v: f("exp", v) - 1),
     jaxs.floor_p: _rounded_to(math.floor, 1),
     jaxs.integer_pow_p: lambda eqn, arithmetic, a: _each(lambda v: _raised(v, eqn.params["y"]), a),
@@ -353,7 +377,7 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.sinh_p: _apply(lambda f, v: (f("exp", v) - f("exp", -v)) / 2),
     jaxs.sqrt_p: lambda eqn, arithmetic, a: _each(arithmetic.root, a),
     jaxs.square_p: _unary(lambda v: v * v),
-    jaxs.sub_p: _binary(operator.sub),
+    jaxs.sub_p: _binary(lambda a, b: a if _is_bottom(a) and not isinstance(b, float) else a - b),
     jaxs.tanh_p: _apply(lambda f, v: 1 - 2 / (f("exp", 2 * v) + 1)),
     jaxs.eq_p: _compare("eq"),
     jaxs.ge_p: _compare("ge"),

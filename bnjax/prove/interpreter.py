@@ -25,6 +25,8 @@ from bnjax.prove.ranges import fitted, holds, in_range, of_constant
 from bnjax.prove.signs import sign
 from bnjax.prove.space import Dims, Size, Space
 
+_WHOLE = 2**24
+
 
 class Refusal(Exception):
     """A program that is not in the fragment: why, and the user's line."""
@@ -33,6 +35,12 @@ class Refusal(Exception):
         super().__init__(reason)
         self.reason = reason
         self.where = where
+
+
+def _is_whole(array: np.ndarray) -> bool:
+    """Whether all numbers are small integers: a mask, or positions."""
+    wide = array.astype(np.float64)
+    return bool(array.size and np.all(wide == np.round(wide)) and np.all(abs(wide) <= _WHOLE))
 
 
 class Interpreter:
@@ -74,7 +82,7 @@ class Interpreter:
         """The value as one of its dtype, which must hold it, and of its shape."""
         self._check(value, aval.shape)
         if jnp.issubdtype(aval.dtype, jnp.integer):
-            return replace(value, range=fitted(eqn, operands, value))
+            return fitted(eqn, operands, value)
         if aval.dtype != jnp.bool_ and not jnp.issubdtype(aval.dtype, jnp.floating):
             raise Outside(f"numbers of {aval.dtype}")
         if aval.dtype == jnp.bool_ and eqn.primitive in ARITHMETIC:
@@ -107,13 +115,28 @@ class Interpreter:
         if not floating and array.dtype.kind not in "iub":
             raise Refusal(f"a constant of {array.dtype}", self.field.where)
         if floating and not np.all(np.isfinite(flat.astype(np.float64))):
-            return Array(dims, None)
+            return self._not_finite(array, dims)
         if not flat.size or np.any(flat != flat[0]):
-            if floating:
+            if floating and not _is_whole(array):
                 return self._unknown(array, dims)
-            raise Refusal(f"a constant array of {array.dtype} {array.shape}", self.field.where)
+            if not flat.size:
+                raise Refusal(f"a constant array of {array.dtype} {array.shape}", self.field.where)
+            values = array.astype(np.int64).reshape([size for size in array.shape if size > 1])
+            poly = self.field.table(values, range(values.ndim))
+            return Array(dims, poly, sign(poly), of_constant(array))
         poly = self.field.literal(flat[0]) if floating else self.field.constant(int(flat[0]))
         return Array(dims, poly, sign(poly), of_constant(array))
+
+    def _not_finite(self, array: np.ndarray, dims: Dims) -> Array:
+        """What a mask adds: −∞, and one number elsewhere; of anything else with NaN or infinity nothing."""
+        kept = np.isfinite(array)
+        numbers = np.unique(array[kept])
+        if not np.all(kept | np.isneginf(array)) or len(numbers) > 1 or not array.size:
+            return Array(dims, None)
+        shape = [size for size in array.shape if size > 1]
+        truth = self.field.table(kept.astype(np.int64).reshape(shape), range(len(shape)))
+        number = self.field.literal(numbers[0]) if len(numbers) else self.field.constant(0)
+        return Array(dims, number * truth, kept=truth)
 
     def _unknown(self, array: np.ndarray, dims: Dims) -> Array:
         """What is shown for every array holds for this one; equal constants are the same atom."""

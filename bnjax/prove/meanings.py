@@ -19,14 +19,18 @@ from jax.interpreters.ad import add_jaxvals_p as add_any_p
 
 from bnjax.jaxprs import shaped
 from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly
-from bnjax.prove.arrays import Array, aligned, elementwise, finite, placed, regrouped, summed
+from bnjax.prove.arrays import Array, aligned, elementwise, finite, in_one_axis, placed, regrouped, summed
 from bnjax.prove.choices import CHOICES
 from bnjax.prove.comparisons import by_cases, contains_truth
 from bnjax.prove.field import Field
 from bnjax.prove.functions import erf, exp, inverse, log, logistic, power, root, tanh
+from bnjax.prove.indexing import INDEXING
+from bnjax.prove.integers import as_table
+from bnjax.prove.masks import with_masks
 from bnjax.prove.moves import MOVES
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.space import Space
+from bnjax.prove.windows import WINDOWS
 
 Rule = Callable[..., Array | list[Array]]
 
@@ -117,7 +121,7 @@ def _broadcast_in_dim(space: Space, eqn: JaxprEqn, a: Array, *_: Array) -> Array
     for k, dim in zip(where, a.dims, strict=True):
         dims[k] = dim or dims[k]
     if a.poly is None:
-        return Array(tuple(dims), None)
+        return Array(tuple(dims), None, why=a.why)
     return Array(tuple(dims), placed(space, a, dims, where), a.sign)
 
 
@@ -170,8 +174,11 @@ def _dot_general(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
     b_order = [*b_batch, *b_free, *b_sum]
     a_where = [*range(kept - len(b_free)), *range(kept, kept + len(a_sum))]
     b_where = [*range(len(b_batch)), *range(kept - len(b_free), kept), *range(kept, kept + len(b_sum))]
-    if any(a.dims[i] != b.dims[j] for i, j in zip((*a_sum, *a_batch), (*b_sum, *b_batch), strict=True)):
-        raise Outside("layout: the contracted dimensions differ")
+    for i, j in zip((*a_sum, *a_batch), (*b_sum, *b_batch), strict=True):
+        if a.dims[i] != b.dims[j]:
+            a, b = in_one_axis(space, a, i), in_one_axis(space, b, j)
+        if a.dims[i] != b.dims[j]:
+            raise Outside("layout: the contracted dimensions differ")
     dims: list[tuple[str, ...]] = [()] * (kept + len(a_sum))
     for array, order, where in ((a, a_order, a_where), (b, b_order, b_where)):
         for k, target in zip(order, where, strict=True):
@@ -234,7 +241,8 @@ def _boolean(apply: Callable[..., Poly]) -> Rule:
         if shaped(eqn.outvars[0]).dtype != jnp.bool_:
             raise Outside("bits of an integer")
         one = space.field.constant(1)
-        return elementwise(space, arrays, lambda *polys: apply(one, *polys), NONNEGATIVE)
+        result = elementwise(space, arrays, lambda *polys: apply(one, *polys), NONNEGATIVE)
+        return replace(result, poly=as_table(space.field, finite(result)))
 
     return rule
 
@@ -248,9 +256,11 @@ ARITHMETIC: frozenset[Primitive] = frozenset(
     )
 )  # fmt: skip
 # by identity: another primitive of the same name is another one
-PRIMITIVES: dict[Primitive, Rule] = (
+PRIMITIVES: dict[Primitive, Rule] = with_masks(
     CHOICES
+    | INDEXING
     | MOVES
+    | WINDOWS
     | {
         jaxs.add_p: _add,
         add_any_p: _add,

@@ -16,7 +16,6 @@ _TRUSTED = (
     "a later trace (state that it keeps), differentiated in some of its arguments only (symbolic_zeros) or "
     "more than once."
 )
-_BY_TYPE = "sizes beyond those numbers where Python asks whether a size is an int by `type(n)`"
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,9 @@ def claim(
     symbols = sorted(set().union(*(a.symbols() for a in arguments)))
     sizes = (f"for all sizes {', '.join(symbols)} ≥ 1 and " if symbols else "for ") + "all real inputs"
     shapes = ", ".join(f"{a.name}[{' '.join(a.words)}]" for a in arguments)
-    hypotheses = " with " + " and ".join(f"{a.name} > 0" for a in arguments if a.positive)
-    if not any(a.positive for a in arguments):
-        hypotheses = ""
+    held_to = [f"{a.name} > 0" for a in arguments if a.positive]
+    held_to += [f"integers 0 ≤ {a.name} < {a.below}" for a in arguments if a.below]
+    hypotheses = " with " + " and ".join(held_to) if held_to else ""
     open_claims = [o.claim for o in proof.obligations if not o.discharged]
     condition = f", provided that {' and '.join(open_claims)}" if proof.status == "conditional" else ""
     statement = (
@@ -118,8 +117,7 @@ def claim(
     if traced:
         statement += (
             f" So do the programs traced at {_numbers(traced)}, where Python may have branched (if the "
-            "algebra leaves the definition open there, by JAX's derivatives of its primitives); "
-            f"{_BY_TYPE}, are not seen."
+            "algebra leaves the definition open there, by JAX's derivatives of its primitives)."
         )
     verdict = {"refuted": "This is false: ", "refused": "Neither proved nor refuted: "}.get(proof.status, "")
     return f"{verdict}{statement} {_TRUSTED}"

@@ -16,6 +16,7 @@ from bnjax.prove.comparisons import ABOVE, ZERO, at_values, at_zero, cases_of
 from bnjax.prove.field import Field
 from bnjax.prove.functions import function_of
 from bnjax.prove.monomials import Entry, Monomial, Sum, entries_of, flatten, reindexed
+from bnjax.prove.positions import by_position
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE
 
 _DEPTH = 4  # sums opened, one under the other
@@ -54,7 +55,10 @@ def vanishes(field: Field, poly: Poly, question: Question, depth: int = _DEPTH) 
     if not poly.terms:
         return True
     parts = _opened(field, poly, question.linear) if depth else None
-    return parts is not None and all(vanishes(field, part, question, depth - 1) for part in parts)
+    if parts is not None and all(vanishes(field, part, question, depth - 1) for part in parts):
+        return True
+    parts = by_position(field, poly)
+    return parts is not None and not any(part.terms for part in parts)
 
 
 def without(field: Field, poly: Poly, names: frozenset[str]) -> Poly:

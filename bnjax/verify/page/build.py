@@ -63,9 +63,9 @@ def _main(shown: Sequence[Claim]) -> Claim:
 
 
 def counts(shown: Sequence[Claim], coq: Any) -> dict[str, int]:
-    """The numbers that the page opens with."""
+    """The numbers that the page opens with; a mistake that stands at two claims is one."""
     theorems = [claim for claim in shown if claim.group == "theorems"]
-    rows = [claim.row for claim in shown if "mutants" in claim.row]
+    mistakes = {tuple(m.values()): m for claim in shown for m in claim.row.get("mistakes", ())}.values()
     statuses = Counter(claim["status"] for claim in (coq or {}).get("claims", ()))
     return {
         "theorems": len(theorems),
@@ -76,5 +76,6 @@ def counts(shown: Sequence[Claim], coq: Any) -> dict[str, int]:
         "checked": sum(bool(claim.row.get("checked")) for claim in shown),
         "scripts": statuses.total(),
         "scripts checked": statuses["checked"],
-        **{name: sum(row[name] for row in rows) for name in ("mutants", "refused", "real", "refuted")},
+        "mistakes": len(mistakes),
+        **{name: sum(bool(m[name]) for m in mistakes) for name in ("refused", "real", "refuted")},
     }

@@ -10,6 +10,7 @@ from bnjax import figures
 from bnjax.theorems import THEOREMS
 from bnjax.verify.lemmas import LEMMAS
 from bnjax.verify.page import Found, build, read
+from bnjax.verify.page.build import counts
 from bnjax.verify.page.claims import claims
 from bnjax.verify.page.figures import results
 from bnjax.verify.page.found import section
@@ -93,6 +94,14 @@ def test_every_status_is_the_files_own(small):
 def test_a_bound_that_is_infinite_is_none():
     found = {"theorems": [row(1, "one", rounding=float("inf"))]}
     assert claims(found, None)[0].rounding is None
+
+
+def test_a_mistake_at_two_claims_is_counted_once():
+    """And one that lives is counted as it is, though its row's own numbers say another thing."""
+    lives = VERIFY["theorems"][0]["mistakes"][0] | {"name": "lives", "refused": False, "refuted": False}
+    found = claims({"theorems": [*VERIFY["theorems"], row(9, "another", mistakes=[lives])]}, None)
+    numbers = counts(found, None)
+    assert [numbers[name] for name in ("mistakes", "refused", "real", "refuted")] == [2, 1, 2, 1]
 
 
 def test_a_claim_stands_as_its_weakest_fact_lets_it():

@@ -16,6 +16,9 @@ from jax.extend.core import primitives as jaxs
 from bnjax.jaxprs import called, equations, parameter_names, replaced, source_line, walk
 from bnjax.prove.space import Size
 
+# one for all traces: what was traced before can be part of a program that is traced now
+SCOPE = export.SymbolicScope()
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -125,7 +128,7 @@ def trace(op: Callable, primal: Callable, arguments: tuple[Argument, ...]) -> Pr
     Raises ValueError where the two return different structures, shapes or kinds of numbers, and whatever
     the two functions raise.
     """
-    scope = export.SymbolicScope()
+    scope = SCOPE
     structs = [
         jax.ShapeDtypeStruct(a.shape(scope), jnp.bool_ if a.boolean else jnp.float32) for a in arguments
     ]
@@ -220,14 +223,16 @@ def pullback(function: Callable, arguments: Sequence[Argument]) -> Callable:
 
 def fingerprint(programs: Programs) -> list[str]:
     """What is the same whenever the same programs are traced: their equations, literals and constants."""
-    marks = []
-    for jaxpr in (programs.op, programs.primal, programs.op_vjp, programs.primal_vjp):
-        marks.append(re.sub(r"0x[0-9a-f]+", "", str(jaxpr)))
-        marks += [str(np.asarray(constant).tobytes()) for constant in jaxpr.consts]
-        marks += [
-            repr(atom.val) for eqn in equations(jaxpr) for atom in eqn.invars if isinstance(atom, Literal)
-        ]
-    return marks
+    traced = (programs.op, programs.primal, programs.op_vjp, programs.primal_vjp)
+    return [mark for jaxpr in traced for mark in marks(jaxpr)]
+
+
+def marks(jaxpr: ClosedJaxpr) -> list[str]:
+    """A program's equations, literals and constants, as text."""
+    found = [re.sub(r"0x[0-9a-f]+", "", str(jaxpr))]
+    found += [str(np.asarray(constant).tobytes()) for constant in jaxpr.consts]
+    literals = (atom.val for eqn in equations(jaxpr) for atom in eqn.invars if isinstance(atom, Literal))
+    return found + [repr(literal) for literal in literals]
 
 
 def held_constant(programs: Programs) -> list[str]:

@@ -1,0 +1,185 @@
+"""What is to be proved of a piece: its rule, or JAX's rule of its primitive, at the sizes of its network."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+
+from bnjax.jaxprs import called
+from bnjax.prove.algebra import Outside
+from bnjax.prove.pieces import Network, Piece, Sizes, Step, Value, at, computed, results_of, symbols_of
+from bnjax.prove.proof import Proof
+from bnjax.prove.prover import prove_vjp
+from bnjax.prove.signs import POSITIVE
+from bnjax.prove.space import Size
+from bnjax.prove.tracing import without_custom_rules
+
+_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Lemma:
+    """A piece, its place among the steps with rules of their own, and the network at other sizes."""
+
+    piece: Piece
+    place: int | None
+    network_at: Callable[[Sizes], Network]
+    symbols: tuple[str, ...]  # of the network
+
+    def prove(self) -> Proof:
+        """The lemma's proof; refused where it cannot be stated."""
+        try:
+            shapes = [*map(_shape, self.piece.arguments()), *(f"bool: {name}" for name in self._beside())]
+        except Outside as problem:
+            return Proof("refused", "", reason=str(problem), where=self.piece.step.where)
+        positive = [k for k, value in enumerate(self.piece.arguments()) if is_positive(value)]
+        try:
+            primal = self._function(True) if self.place is not None else self._function(False)
+            return prove_vjp(self._function(False), primal, *shapes, positive=positive, timeout=_SECONDS)
+        except ValueError as problem:  # a kind of argument, or an index, that is not read
+            return Proof("refused", "", reason=str(problem), where=self.piece.step.where)
+
+    def _beside(self) -> list[str]:
+        """The sizes that the piece depends on and no argument has: each is the length of a mask more."""
+        seen = {part for v in self.piece.arguments() for size in v.shape.shape for part in _names(size)}
+        needed = self.symbols if self.place is not None else sorted(set(symbols_of(self.piece.step)))
+        return [name for name in needed if name not in seen]
+
+    def _function(self, plain: bool) -> Callable[..., Any]:
+        """The piece as a function of its arguments; `plain` without rules of its own."""
+        arguments = self.piece.arguments()
+        shapes = [value.shape.shape for value in arguments] + [(name,) for name in self._beside()]
+
+        def run(*args):
+            sizes = _sizes(shapes, args)
+            given = {
+                value: arg if value.active or not _is_float(value) else lax.stop_gradient(arg)
+                for value, arg in zip(arguments, args, strict=False)
+            }
+            step, within = self.piece.step, None if self.place is not None else sizes
+            if self.place is not None:
+                step = _counterpart(self.network_at(sizes), self.place, step)
+            operands = [
+                computed(v, within) if v.fixed else given[mine]
+                for v, mine in zip(step.operands, self.piece.step.operands, strict=True)
+            ]
+            results = _custom(step, operands, plain) if step.custom else results_of(step, operands, within)
+            chosen = [results[k] for k in self.piece.outputs]
+            return chosen[0] if len(chosen) == 1 else tuple(chosen)
+
+        return run
+
+    def key(self, sizes: Sizes | None = None) -> tuple:
+        """What is the same of two pieces only if one lemma is both's, at these sizes.
+
+        Of two steps with a rule of their own it is that they stand in the same place and look alike: the
+        lemma traces the network itself, at every size that it is shown at.
+        """
+        step = self.piece.step
+        own = self.piece.arguments()
+        operands = tuple(
+            (_constant_key(v, sizes) if self.place is None else None)
+            if v.fixed
+            else (
+                own.index(v),
+                str(at(tuple(v.shape.shape), sizes)),
+                str(v.shape.dtype),
+                v.active,
+                is_positive(v),
+            )
+            for v in step.operands
+        )
+        what = str(at(step.equation.params, sizes)) if self.place is None else (self.place, step.name)
+        return id(step.equation.primitive), what, operands, self.piece.outputs
+
+
+def lemmas(network: Network, network_at: Callable[[Sizes], Network], symbols: Sequence[str]) -> list[Lemma]:
+    """The lemmas that a network's gradient rests on, in order."""
+    places = {step: place for place, step in enumerate(network.custom())}
+    return [Lemma(piece, places.get(piece.step), network_at, tuple(symbols)) for piece in network.pieces()]
+
+
+def is_positive(value: Value) -> bool:
+    """Whether it is an array of numbers that are > 0 whatever the network's inputs are."""
+    return value.sign == POSITIVE and _is_float(value)
+
+
+def _is_float(value: Value) -> bool:
+    return bool(jnp.issubdtype(value.shape.dtype, jnp.floating))
+
+
+def _shape(value: Value) -> str:
+    """The words for an array of this shape and kind."""
+    dtype = value.shape.dtype
+    kind = "" if _is_float(value) else "bool: " if dtype == jnp.bool_ else "int: "
+    if not kind and not jnp.issubdtype(dtype, jnp.floating):
+        raise Outside(f"an argument of {dtype}")
+    sizes = [str(size) for size in value.shape.shape]
+    strange = [size for size in sizes if not re.fullmatch(r"(\w+\*)*\w+", size)]
+    if strange:
+        raise Outside(f"an axis of {strange[0]} elements")
+    return kind + " ".join(sizes)
+
+
+def _names(size: Size) -> list[str]:
+    """The symbols of a size from which they can be read: of a symbol, and of a multiple of one."""
+    names = re.findall(r"[A-Za-z_]\w*", str(size))
+    return names if len(names) == 1 and re.fullmatch(r"(\d+\*)?\w+", str(size)) else []
+
+
+def _sizes(shapes: Sequence[Sequence[Size]], args: Sequence[jax.Array]) -> Sizes:
+    """What the size symbols are where the arguments have these shapes."""
+    sizes: dict[str, Size] = {}
+    for shape, arg in zip(shapes, args, strict=True):
+        for size, actual in zip(shape, arg.shape, strict=True):
+            for name in _names(size):
+                factor = int(str(size).partition("*")[0]) if "*" in str(size) else 1
+                sizes[name] = actual if factor == 1 else actual // factor
+    return sizes
+
+
+def _counterpart(network: Network, place: int, step: Step) -> Step:
+    """The step of the network at other sizes that stands where `step` does."""
+    others = network.custom()
+    if place >= len(others) or others[place].name != step.name:
+        raise ValueError(f"at these sizes the network has no {step.name} as its rule number {place + 1}")
+    return others[place]
+
+
+def _custom(step: Step, operands: Sequence[Any], plain: bool) -> Sequence[Any]:
+    """What a function with a rule of its own returns; `plain` without that rule."""
+    eqn = step.equation
+    inner = called(eqn)
+    assert inner is not None
+    if plain:
+        return tuple(without_custom_rules(jaxpr_as_fun(inner))(*operands))
+    named = {v: x for v, x in zip(eqn.invars, operands, strict=True) if not isinstance(v, Literal)}
+    alone = inner.jaxpr.replace(
+        constvars=[],
+        invars=list(named),
+        outvars=eqn.outvars,
+        eqns=[eqn],
+        effects=eqn.effects,
+        debug_info=inner.jaxpr.debug_info.with_unknown_names(),
+    )
+    return jaxpr_as_fun(ClosedJaxpr(alone, ()))(*named.values())
+
+
+def _constant_key(value: Value, sizes: Sizes | None) -> Any:
+    """What is the same of two fixed values only if they are equal at these sizes."""
+    if value.source is None or all(isinstance(size, int) for size in at(value.shape.shape, sizes)):
+        try:
+            array = np.asarray(computed(value, sizes))
+            return array.shape, str(array.dtype), array.tobytes()
+        except Exception:  # of a symbol: by what computes it
+            pass
+    assert value.source is not None
+    step, position = value.source
+    inside = tuple(_constant_key(v, sizes) for v in step.operands)
+    return id(step.equation.primitive), position, str(at(step.equation.params, sizes)), inside

@@ -1,0 +1,88 @@
+"""Whole networks: proved piece by piece, refuted by the layer that is wrong, honest about the rest."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from bnjax.prove import prove_model
+from tests.prove.rules import with_rule
+
+
+class MLP(nnx.Module):
+    """Linear, an activation, linear."""
+
+    def __init__(self, activation):
+        self.hidden = nnx.Linear(4, 5, rngs=nnx.Rngs(0))
+        self.last = nnx.Linear(5, 3, rngs=nnx.Rngs(0))
+        self.activation = activation
+
+    def __call__(self, x):
+        return self.last(self.activation(self.hidden(x)))
+
+
+class Scale(nnx.Module):
+    """A layer with a rule of its own: x·w, its cotangent of w times `factor`."""
+
+    def __init__(self, factor):
+        self.w = nnx.Param(jnp.ones(4))
+        self.rule = with_rule(
+            lambda x, w: x * w, lambda args, dy: (dy * args[1], factor * (dy * args[0]).sum(0))
+        )
+
+    def __call__(self, x):
+        return self.rule(x, self.w[...])
+
+
+def square_loss(outputs, targets):
+    return jnp.mean((outputs - targets) ** 2)
+
+
+def test_a_small_network_is_proved_for_every_batch_size():
+    proof = prove_model(MLP(nnx.relu), "N 4", "N 3", loss=square_loss)
+    assert proof.status == "proved", str(proof)
+    names = [piece.name for piece in proof.pieces]
+    assert {"hidden: dot_general", "relu", "last: dot_general"} <= set(names)
+    assert all(piece.where and piece.seconds > 0 for piece in proof.pieces)
+    assert "for all sizes N ≥ 1" in proof.claim
+    assert "hidden: dot_general" in str(proof)
+
+
+def test_a_wrong_factor_in_one_layer_refutes_the_network_and_names_the_layer():
+    right, wrong = Scale(1), Scale(2)
+    assert prove_model(nnx.Sequential(right, right), "N 4").status == "proved"
+    proof = prove_model(nnx.Sequential(right, wrong), "N 4")
+    assert proof.status == "refuted", str(proof)
+    assert "layers.1: " in proof.reason
+    assert proof.counterexample.float64[0] != proof.counterexample.float64[1]
+
+
+def test_what_is_not_read_leaves_the_network_conditional_on_it_by_name():
+    proof = prove_model(MLP(lambda x: jax.lax.sort(x, dimension=1)), "N 4")
+    assert proof.status == "conditional"
+    (open_one,) = proof.obligations
+    assert "sort" in open_one.claim
+    assert "test_model.py" in open_one.where
+
+
+def test_a_network_that_asks_for_a_size_is_looked_at_there():
+    class Branch(nnx.Module):
+        def __init__(self):
+            self.right, self.wrong = Scale(1), Scale(2)
+
+        def __call__(self, x):
+            return self.wrong(x) if x.shape[0] == 7 else self.right(x)
+
+    proof = prove_model(Branch(), "N 4")
+    assert proof.status == "refuted", str(proof)
+    assert "at N = 7" in proof.reason
+
+
+def test_what_fails_is_refused_and_what_is_asked_wrongly_raises():
+    proof = prove_model(MLP(nnx.relu), "N 5")
+    assert proof.status == "refused"
+    assert proof.reason
+    with pytest.raises(TypeError, match="not a flax"):
+        prove_model(jnp.sin, "N 4")
+    with pytest.raises(ValueError, match="sizes are letters"):
+        prove_model(MLP(nnx.relu), "N -4")

@@ -22,6 +22,7 @@ from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly
 from bnjax.prove.arrays import Array, aligned, elementwise, finite, placed, regrouped, summed
 from bnjax.prove.choices import CHOICES
 from bnjax.prove.comparisons import by_cases, contains_truth
+from bnjax.prove.convolution import CONVOLUTIONS
 from bnjax.prove.field import Field
 from bnjax.prove.functions import erf, exp, inverse, log, logistic, power, root, tanh
 from bnjax.prove.moves import MOVES
@@ -250,6 +251,7 @@ ARITHMETIC: frozenset[Primitive] = frozenset(
 # by identity: another primitive of the same name is another one
 PRIMITIVES: dict[Primitive, Rule] = (
     CHOICES
+    | CONVOLUTIONS
     | MOVES
     | {
         jaxs.add_p: _add,

@@ -17,6 +17,7 @@ from bnjax.prove.field import Field
 from bnjax.prove.functions import function_of
 from bnjax.prove.monomials import Entry, Monomial, Sum, entries_of, flatten, reindexed
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE
+from bnjax.prove.tensors import is_zero_by_entries
 
 _DEPTH = 4  # sums opened, one under the other
 _NOTHING: tuple = ()  # the key of what has no sum
@@ -51,7 +52,7 @@ def vanishes(field: Field, poly: Poly, question: Question, depth: int = _DEPTH) 
             for values, asked in _cases(field, poly, entry, question)
         )
     poly = field.cleared(poly)
-    if not poly.terms:
+    if not poly.terms or is_zero_by_entries(poly):
         return True
     parts = _opened(field, poly, question.linear) if depth else None
     return parts is not None and all(vanishes(field, part, question, depth - 1) for part in parts)

@@ -116,6 +116,9 @@ def _look_into_questions(seen: Examination, whole: Piece) -> None:
         elif case not in visited:
             visited.append(case)
             made = _piece(seen, case)
+            if made.proof.status == "refused" and not made.fails:  # it may split the axis the other way round
+                turned = _piece(seen, {name: _turned(word) for name, word in case.items()})
+                made = made if turned.proof.status == "refused" and not turned.fails else turned
             _suspect(seen, case)
             if seen.shown:
                 _settle(seen, piece, question, made)
@@ -129,6 +132,11 @@ def _case(piece: Piece, question: Question) -> dict[str, int | str] | None:
     if solution is None:
         return None
     return {name: substituted(str(word), solution) for name, word in piece.sizes.items()}
+
+
+def _turned(word: int | str) -> int | str:
+    """A product of sizes in the other order."""
+    return "*".join(reversed(word.split("*"))) if isinstance(word, str) else word
 
 
 def _settle(seen: Examination, piece: Piece, question: Question, made: Piece) -> None:

@@ -117,7 +117,7 @@ def _look_into_questions(seen: Examination, whole: Piece) -> None:
             visited.append(case)
             made = _piece(seen, case)
             if made.proof.status == "refused" and not made.fails:  # it may split the axis the other way round
-                turned = _piece(seen, {name: _turned(word) for name, word in case.items()})
+                turned = _piece(seen, {name: _ordered(str(word), True) for name, word in case.items()})
                 made = made if turned.proof.status == "refused" and not turned.fails else turned
             _suspect(seen, case)
             if seen.shown:
@@ -131,12 +131,12 @@ def _case(piece: Piece, question: Question) -> dict[str, int | str] | None:
     solution = solved(question.zero, symbols) if question.zero else None
     if solution is None:
         return None
-    return {name: substituted(str(word), solution) for name, word in piece.sizes.items()}
+    return {name: _ordered(substituted(str(word), solution)) for name, word in piece.sizes.items()}
 
 
-def _turned(word: int | str) -> int | str:
-    """A product of sizes in the other order."""
-    return "*".join(reversed(word.split("*"))) if isinstance(word, str) else word
+def _ordered(word: str, numbers_last: bool = False) -> str:
+    """A product of sizes, its numbers before its symbols, or after them: the axes that it is split into."""
+    return "*".join(sorted(word.split("*"), key=lambda part: part.isdigit() == numbers_last))
 
 
 def _settle(seen: Examination, piece: Piece, question: Question, made: Piece) -> None:
@@ -244,7 +244,7 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
     if failing == DUALITY and not _symbols(sizes) and _agrees_without_custom_rules(seen, arguments):
         failing = ""
     seen.compares |= bool(kinks.left_out(derivation.field))
-    questions += [Question(zero, claim, "") for zero, claim in derivation.equations]
+    questions += [Question(zero, claim, "") for zero, claim in derivation.space.equations]
     obligations = tuple(derivation.field.obligations.values())
     status = "proved" if all(o.discharged for o in obligations) else "conditional"
     proof = Proof(status, "", obligations, kinks=kinks.words(derivation))

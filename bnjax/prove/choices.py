@@ -15,8 +15,9 @@ from jax.extend.core import primitives as jaxs
 from bnjax.jaxprs import shaped
 from bnjax.prove.algebra import Outside, Poly, entries_of
 from bnjax.prove.arrays import Array, aligned, elementwise, finite
-from bnjax.prove.comparisons import above, larger, largest, zero
+from bnjax.prove.comparisons import above, by_cases, larger, largest, zero
 from bnjax.prove.field import Field
+from bnjax.prove.integers import equal, exceeds
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.space import Space
 
@@ -32,10 +33,36 @@ def _comparison(name: str) -> Rule:
                 return Array(
                     other.dims, space.field.constant(int(getattr(operator, name)(*sides))), NONNEGATIVE
                 )
+        if jnp.issubdtype(shaped(eqn.invars[0]).dtype, jnp.integer):
+            return _of_integers(space, name, a, b)
         dims, (left, right) = aligned(space, (a, b))
         return Array(dims, _truth(space, name, space.field.reduce(left - right)), NONNEGATIVE)
 
     return rule
+
+
+def _of_integers(space: Space, name: str, a: Array, b: Array) -> Array:
+    """A comparison of integers: by what they may be at most, for sizes only, or as `integers` says."""
+    if name in ("lt", "le"):
+        name, a, b = {"lt": "gt", "le": "ge"}[name], b, a
+    field, one = space.field, space.field.constant(1)
+    dims, (left, right) = aligned(space, (a, b))
+    if a.range is not None and b.range is not None:
+        ends = {getattr(operator, name)(x, y) for x in a.range for y in b.range}
+        apart = a.range[0] > b.range[1] or b.range[0] > a.range[1]
+        if len(ends) == 1 and (apart or name in ("gt", "ge")):
+            return Array(dims, field.constant(int(ends.pop())), NONNEGATIVE)
+
+    def truth(difference: Poly) -> Poly:
+        decided = _decided(space, name, difference)
+        if decided is not None:
+            return field.constant(int(decided))
+        if name in ("eq", "ne"):
+            found = equal(field, difference)
+            return found if name == "eq" else one - found
+        return exceeds(field, difference) if name == "gt" else one - exceeds(field, -difference)
+
+    return Array(dims, by_cases(field, field.reduce(left - right), truth), NONNEGATIVE)
 
 
 def _infinite(atom: Any) -> float:

@@ -45,6 +45,9 @@ def zero(field: Field, poly: Poly) -> Poly:
 
 def _above(field: Field, poly: Poly) -> Poly:
     poly = field.split(poly)[0]
+    choice = _choice(field, poly)
+    if choice is not None:
+        return _by_choice(field, poly, choice, lambda case: above(field, case))
     if _exceeds(field, poly):
         return field.constant(1)
     if not poly.terms or field.sign(-poly) >= NONNEGATIVE or field.is_assumed(-poly):
@@ -65,6 +68,9 @@ def _above(field: Field, poly: Poly) -> Poly:
 
 def _zero(field: Field, poly: Poly) -> Poly:
     poly = field.split(poly)[0]
+    choice = _choice(field, poly)
+    if choice is not None:
+        return _by_choice(field, poly, choice, lambda case: zero(field, case))
     if not poly.terms:
         return field.constant(1)
     if any(_exceeds(field, side) for side in (poly, -poly)):
@@ -88,7 +94,11 @@ def by_cases(
 
     `known` is what is known of poly's sign; without `masks` only comparisons make cases.
     """
-    entry = _boolean(field, field.part(poly, INFINITESIMAL, 0), masks)
+    base = field.part(poly, INFINITESIMAL, 0)
+    choice = _choice(field, base)
+    if choice is not None:
+        return _by_choice(field, poly, choice, lambda case: by_cases(field, case, apply, known, masks))
+    entry = _boolean(field, base, masks)
     if entry is None:
         return apply(poly)
     result = field.constant(0)
@@ -101,7 +111,39 @@ def by_cases(
 
 def contains_truth(field: Field, poly: Poly, masks: bool = True) -> bool:
     """Whether `by_cases` makes cases of `poly`."""
-    return _boolean(field, field.part(poly, INFINITESIMAL, 0), masks) is not None
+    base = field.part(poly, INFINITESIMAL, 0)
+    return _choice(field, base) is not None or _boolean(field, base, masks) is not None
+
+
+def _choice(field: Field, poly: Poly) -> tuple[Entry, int] | None:
+    """A truth value under a sum, with the summed index along which it is 1 at most once; else None."""
+    for monomial in poly.terms:
+        for factor, power in monomial:
+            if not isinstance(factor, Sum) or power != 1:
+                continue
+            for entry, _ in factor.entries:
+                bound = [place for place, index in enumerate(entry.indices) if index < 0]
+                distinct = len(set(entry.indices)) == len(entry.indices)
+                once = len(bound) == 1 and (entry.name, bound[0]) in field.single
+                if once and distinct and field.atoms[entry.name].boolean:
+                    return entry, bound[0]
+    return None
+
+
+def _by_choice(field: Field, poly: Poly, choice: tuple[Entry, int], apply: Callable[[Poly], Poly]) -> Poly:
+    """f(p) = Σ_k K_k·f(p_k) + (1 − Σ_k K_k)·f(p_0): p is p_k where K_k = 1, and p_0 where all K_k are 0."""
+    (name, indices), place = choice
+    new = 1 + max((*poly.free(), *indices))
+    size = field.atoms[name].sizes[place]
+    entry = Entry(name, (*indices[:place], new, *indices[place + 1 :]))
+    here = field.entry(*entry)
+    case = apply(at_values(field.reduce(poly * here), {entry: 1}))
+    result = field.total(field.reduce(here * case), new, size)
+    nowhere = field.reduce(field.constant(1) - field.total(here, new, size))
+    if nowhere.terms:
+        left = {m: c for m, c in poly.terms.items() if field.reduce(Poly(field, {m: c}) * nowhere).terms}
+        result += nowhere * apply(Poly(field, left))
+    return field.reduce(result)
 
 
 class Case(NamedTuple):
@@ -270,7 +312,9 @@ def _tie(field: Field, poly: Poly) -> Poly | None:
 
 def _is_analytic(field: Field, entry: Entry, power: int) -> bool:
     atom = field.atoms[entry.name]
-    if atom.boolean or (power < 0 and not atom.positive) or entry.name.startswith("const."):
+    if atom.boolean or (power < 0 and not atom.positive):
+        return False
+    if entry.name.startswith(("const.", "positions.")) or entry.name in field.tables:
         return False
     defined = next((d.value for d in field.definitions if d.name == entry.name), None)
     if defined is not None:

@@ -7,11 +7,11 @@ apart after `low` zeros, is the bilinear form with the tensor of zeros and ones
 
 which has all of it, padding too, in its support.  A convolution is the sum over c, i and k of lhs[n, c, i] ·
 rhs[o, c, k] · T[s, k, i], with a tensor for each spatial axis.  Its transposes are convolutions with the
-same tensors, their axes in another order: that they are is seen entry by entry (`bnjax.prove.tensors`).
+same tensors, their axes in another order: that they are is seen entry by entry (`bnjax.prove.entrywise`).
 With groups, one tensor more says which of lhs's channels belong to the group of an output.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jax.extend.core import JaxprEqn, Primitive
@@ -19,11 +19,10 @@ from jax.extend.core import primitives as jaxs
 
 from bnjax.jaxprs import shaped
 from bnjax.prove.algebra import Outside, Poly
-from bnjax.prove.arrays import Array, finite
+from bnjax.prove.arrays import Array, finite, in_one_axis
 from bnjax.prove.moves import given_size
 from bnjax.prove.signs import NONNEGATIVE
 from bnjax.prove.space import Space
-from bnjax.prove.tensors import entry
 
 
 def window(sizes: tuple[int, int, int], stride: int, dilation: int, low: int, base: int) -> np.ndarray:
@@ -56,6 +55,8 @@ class _Indices:
 def _convolution(space: Space, eqn: JaxprEqn, lhs: Array, rhs: Array) -> Array:
     params, shape = eqn.params, shaped(eqn.outvars[0]).shape
     numbers = params["dimension_numbers"]
+    for axis in range(len(shape)):
+        lhs, rhs = in_one_axis(space, lhs, axis), in_one_axis(space, rhs, axis)
     batch, channels, *places = numbers.lhs_spec
     outputs, inputs, *windows = numbers.rhs_spec
     out_batch, out_channels, *out_places = numbers.out_spec
@@ -78,7 +79,7 @@ def _convolution(space: Space, eqn: JaxprEqn, lhs: Array, rhs: Array) -> Array:
         each = given_size(array, inputs if by_features else out_batch)
         left[axis] = summed.new(lhs.dims[axis])
         tensor = grouped(given_size(rhs, outputs), each, given_size(lhs, axis))
-        tensors *= entry(space, tensor, (after[out_channels], index, left[axis]))
+        tensors *= _entry(space, tensor, (after[out_channels], index, left[axis]))
     if not by_features and lhs.dims[channels] != rhs.dims[inputs]:
         raise Outside("layout: the channels that are summed over differ")
     for number, (place, over, out) in enumerate(zip(places, windows, out_places, strict=True)):
@@ -90,12 +91,18 @@ def _convolution(space: Space, eqn: JaxprEqn, lhs: Array, rhs: Array) -> Array:
             params["lhs_dilation"][number],
         )
         left[place], right[over] = summed.new(lhs.dims[place]), summed.new(rhs.dims[over])
-        tensors *= entry(space, tensor, (after[out], right[over], left[place]))
+        tensors *= _entry(space, tensor, (after[out], right[over], left[place]))
 
     poly = _renamed(space, lhs, left) * _renamed(space, rhs, right) * tensors
     for new, size in summed.sizes.items():
         poly = space.field.total(poly, new, size)
     return Array(result.dims, space.field.reduce(poly), min(lhs.sign, rhs.sign, NONNEGATIVE))
+
+
+def _entry(space: Space, tensor: np.ndarray, indices: Sequence[tuple[int, ...]]) -> Poly:
+    """The entry of a tensor at these indices, none for an axis of size 1."""
+    sizes = [size for size, index in zip(tensor.shape, indices, strict=True) if index]
+    return space.field.table(tensor.reshape(sizes), [i for index in indices for i in index])
 
 
 def _renamed(space: Space, array: Array, indices: dict[int, tuple[int, ...]]) -> Poly:

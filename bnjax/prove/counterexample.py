@@ -14,7 +14,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from bnjax.prove.exact import Arithmetic, evaluate
-from bnjax.prove.reals import Enclosure, NotEvaluated, disjoint, enclosure
+from bnjax.prove.reals import Constant, Enclosure, NotEvaluated, disjoint, enclosure
 from bnjax.prove.sizes import Sizes, searched
 from bnjax.prove.tracing import Argument, pullback, split, trace
 
@@ -45,6 +45,10 @@ class Counterexample:
         seen = "" if self.float64 is None else " (in float64: {:.12g} and {:.12g})".format(*self.float64)
         values = f"the op gives {_number(self.got)}, the primal {_number(self.expected)}"
         return f"counterexample: {inputs}\n  {self.what}{place}: {values}{seen}"
+
+
+class _Label(Constant):
+    """An integer of an integer argument."""
 
 
 class _View(NamedTuple):
@@ -202,8 +206,9 @@ def _in_float64(
 
 
 def _numeric(value: np.ndarray) -> np.ndarray:
-    boolean = value.size and isinstance(value.ravel()[0], bool)
-    return value.astype(np.bool_ if boolean else np.float64)
+    first = value.ravel()[0] if value.size else 0.0
+    kind = np.bool_ if isinstance(first, bool) else np.int32 if isinstance(first, _Label) else np.float64
+    return value.astype(kind)
 
 
 def _simple(source: random.Random) -> Fraction:
@@ -221,6 +226,8 @@ def _draw(
     for index in np.ndindex(result.shape):
         if argument.boolean:
             result[index] = source.random() < 0.75
+        elif argument.below:
+            result[index] = _Label(source.randrange(int(argument.below)))
         elif argument.positive:
             result[index] = Fraction(source.choice(("3", "5/4", "8", "1", "1/4", "3/4", "15", "1/100")))
         else:

@@ -26,12 +26,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeGuard
 
-from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Poly, Ring
+from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Poly
 from bnjax.prove.literals import with_quotients
 from bnjax.prove.monomials import Entry, Factor, Monomial, Sum, entries_of, flatten
 from bnjax.prove.rewriting import Hit, Rule, find_hit, rule_for
 from bnjax.prove.signs import NONNEGATIVE, UNKNOWN, sign
 from bnjax.prove.squares import square_part, square_root
+from bnjax.prove.tables import Tables
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Function:
         return f"{self.name} = {self.kind}({self.argument})"
 
 
-class Definitions(Ring):
+class Definitions(Tables):
     """A ring in which atoms have definitions, and polynomials are reduced by the rules these give."""
 
     def __init__(self, seconds: float = math.inf):
@@ -129,11 +130,20 @@ class Definitions(Ring):
         self.functions[place] = replace(self.functions[place], rule=rule)
         self._reduced.clear()
 
+    def relate(self, name: str, rule: Rule) -> None:
+        """Add a rule that holds of an atom which is not defined."""
+        self.relations[name] = rule
+        self._reduced.clear()
+
+    def freeze(self, name: str) -> None:
+        """Let no rule remove an atom."""
+        self._frozen.add(name)
+
     def reduce(self, poly: Poly) -> Poly:
         """The same value, with every rule applied until none applies."""
         rules = [f.rule for f in self.functions if f.rule] + [d.rule for d in self.definitions if d.rule]
         rules += self.relations.values()
-        if not rules:
+        if not rules and not self.single and not self.tables:
             return poly
         result = self.constant(0)
         for monomial, coefficient in poly.terms.items():
@@ -144,6 +154,9 @@ class Definitions(Ring):
         return result
 
     def _reduce(self, monomial: Monomial, rules: list[Rule]) -> Poly:
+        simpler = self.simplified(monomial)
+        if simpler is not None:
+            return self.reduce(simpler)
         for rule in rules:
             hit = find_hit(rule, monomial)
             if hit is not None:
@@ -263,7 +276,7 @@ class Definitions(Ring):
             return 2 if exponent == 1 and free == slots else None
         name, indices = factor
         atom = self.atoms[name]
-        known = name == INFINITESIMAL or atom.boolean or atom.size or atom.quotient
+        known = name == INFINITESIMAL or atom.boolean or atom.size or atom.quotient or name in self.tables
         if (
             known
             or name in self._frozen

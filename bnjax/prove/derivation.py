@@ -3,10 +3,12 @@
 from dataclasses import dataclass, replace
 
 from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Poly
-from bnjax.prove.arrays import Array, finite
+from bnjax.prove.arrays import Array, finite, over_the_same
 from bnjax.prove.field import Field
+from bnjax.prove.integers import label, range_below
 from bnjax.prove.interpreter import Interpreter
-from bnjax.prove.signs import POSITIVE, sign
+from bnjax.prove.signs import NONNEGATIVE, POSITIVE, sign
+from bnjax.prove.space import Space
 from bnjax.prove.tracing import Argument, Programs
 
 
@@ -20,7 +22,7 @@ class Derivation:
     gradients: dict[str, list[Array]]
     duality: Poly
     moved: list[Poly]  # the primal's outputs at x + τ·v
-    equations: list[tuple[str, str]]  # of `Space`
+    space: Space
 
     def linear(self) -> frozenset[str]:
         """The cotangents and tangents, in which everything compared is linear."""
@@ -51,7 +53,7 @@ def derive(programs: Programs, seconds: float = 60.0, reads_quotients: bool = Fa
         values[f"{side} under vjp"] = results[:floats] + results[last:]
         gradients[side] = results[floats:last]
     duality, moved = _duality(interpreter, programs, inputs, cotangents, gradients["op"])
-    return Derivation(field, programs, values, gradients, duality, moved, interpreter.space.equations)
+    return Derivation(field, programs, values, gradients, duality, moved, interpreter.space)
 
 
 def _duality(
@@ -74,14 +76,15 @@ def _duality(
     outputs = interpreter.run(programs.primal, moved)
     for output, dy in zip(outputs, cotangents, strict=False):
         tangent = field.part(field.reduce(finite(output)), INFINITESIMAL, 1)
-        total += _inner(field, replace(output, poly=tangent), dy)
+        total += _inner(interpreter.space, replace(output, poly=tangent), dy)
     for gradient, v in zip(gradients, tangents, strict=True):
-        total -= _inner(field, gradient, v)
+        total -= _inner(interpreter.space, gradient, v)
     return total, [field.reduce(finite(output)) for output in outputs[: len(cotangents)]]
 
 
-def _inner(field: Field, a: Array, b: Array) -> Poly:
+def _inner(space: Space, a: Array, b: Array) -> Poly:
     """Σ a·b over every index; both lie over the same base axes."""
+    field, (a, b) = space.field, over_the_same(space, a, b)
     if a.dims != b.dims:
         raise Outside(f"layout: a cotangent over {a.dims} for an array over {b.dims}")
     product = finite(a) * finite(b)
@@ -93,7 +96,10 @@ def _inner(field: Field, a: Array, b: Array) -> Poly:
 def _input(field: Field, argument: Argument) -> Array:
     dims = argument.base_axes()
     sizes = tuple(size for dim in dims for size in dim)
-    poly = field.atom(Atom(argument.name, sizes, argument.positive, argument.boolean))
     for size in sizes:
         field.size(size)
+    if argument.below:
+        poly = label(field, argument.name, sizes, argument.below)
+        return Array(dims, poly, NONNEGATIVE, range_below(argument.below))
+    poly = field.atom(Atom(argument.name, sizes, argument.positive, argument.boolean))
     return Array(dims, poly, sign(poly) if not argument.positive else POSITIVE)

@@ -80,6 +80,8 @@ def _results(eqn: JaxprEqn, operands: list[np.ndarray], arithmetic: Arithmetic) 
         return operands
     if eqn.primitive in _MOVES:
         return [_moved(eqn, operands)]
+    if eqn.primitive in _INDEXED:
+        return [_INDEXED[eqn.primitive](eqn, arithmetic, *operands)]
     if eqn.primitive is lax.split_p:
         ends = np.cumsum(eqn.params["sizes"])[:-1]
         return list(map(_array, np.split(operands[0], ends, eqn.params["axis"])))
@@ -123,6 +125,79 @@ def _moved(eqn: JaxprEqn, operands: list[np.ndarray]) -> np.ndarray:
     ]
     order = np.asarray(eqn.primitive.bind(*numbers, **eqn.params))
     return _array(np.concatenate([a.ravel() for a in operands])[order])
+
+
+def _numbered(array: np.ndarray) -> np.ndarray:
+    return np.arange(array.size, dtype=np.int32).reshape(array.shape)
+
+
+def _as_indices(eqn: JaxprEqn, place: int, array: np.ndarray) -> jnp.ndarray:
+    return jnp.asarray(array.astype(np.int64), shaped(eqn.invars[place]).dtype)
+
+
+def _picked(array: np.ndarray, places: Any) -> np.ndarray:
+    """Elements by their numbers; a negative one is a place out of range."""
+    flat, places = array.ravel(), np.asarray(places)
+    result = np.empty(places.shape, object)
+    for index in np.ndindex(places.shape):
+        if places[index] < 0:
+            raise Unsupported("an index out of range")
+        result[index] = flat[places[index]]
+    return result
+
+
+def _gathered(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """JAX gathers the numbers of the elements; what is out of range is not evaluated, whatever the mode."""
+    numbers = lax.gather(
+        jnp.asarray(_numbered(a)),
+        _as_indices(eqn, 1, indices),
+        eqn.params["dimension_numbers"],
+        eqn.params["slice_sizes"],
+        mode=lax.GatherScatterMode.FILL_OR_DROP,
+        fill_value=-1,
+    )
+    return _picked(a, numbers)
+
+
+def _scattered(
+    eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, indices: np.ndarray, updates: np.ndarray
+) -> np.ndarray:
+    """Each update goes where the gather with the same numbers would take it from."""
+    d = eqn.params["dimension_numbers"]
+    whole, windows = {*d.inserted_window_dims, *d.operand_batching_dims}, iter(d.update_window_dims)
+    sizes = tuple(1 if k in whole else updates.shape[next(windows)] for k in range(a.ndim))
+    numbers = lax.GatherDimensionNumbers(
+        d.update_window_dims, d.inserted_window_dims, d.scatter_dims_to_operand_dims,
+        d.operand_batching_dims, d.scatter_indices_batching_dims,
+    )  # fmt: skip
+    mode = lax.GatherScatterMode.FILL_OR_DROP
+    starts = _as_indices(eqn, 1, indices)
+    places = lax.gather(jnp.asarray(_numbered(a)), starts, numbers, sizes, mode=mode, fill_value=-1)
+    result, taken = a.copy().reshape(-1), set()
+    for place, update in zip(np.asarray(places).ravel().tolist(), updates.ravel(), strict=True):
+        if place < 0 and eqn.params["mode"] != mode:
+            raise Unsupported("an index out of range")
+        if place in taken and (eqn.primitive is jaxs.scatter_p or eqn.params["unique_indices"]):
+            raise Unsupported("a scatter to equal indices")
+        if place >= 0:
+            result[place] = result[place] + update if eqn.primitive is jaxs.scatter_add_p else update
+            taken.add(place)
+    return result.reshape(a.shape)
+
+
+def _sliced(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, *starts: np.ndarray) -> np.ndarray:
+    numbers = lax.dynamic_slice(
+        jnp.asarray(_numbered(a)),
+        [_as_indices(eqn, 1 + k, start) for k, start in enumerate(starts)],
+        eqn.params["slice_sizes"],
+    )
+    return _picked(a, numbers)
+
+
+def _iota(eqn: JaxprEqn, arithmetic: Arithmetic, *_: np.ndarray) -> np.ndarray:
+    shape, axis = shaped(eqn.outvars[0]).shape, eqn.params["dimension"]
+    line = array_of(np.arange(shape[axis]), arithmetic)
+    return np.broadcast_to(line.reshape([-1 if k == axis else 1 for k in range(len(shape))]), shape)
 
 
 def _each(function: Callable, *arrays: np.ndarray) -> np.ndarray:
@@ -314,6 +389,13 @@ _MOVES = frozenset(
         jaxs.concatenate_p, jaxs.pad_p,
     )
 )  # fmt: skip
+_INDEXED: dict[Primitive, Callable[..., np.ndarray]] = {
+    jaxs.dynamic_slice_p: _sliced,
+    jaxs.gather_p: _gathered,
+    jaxs.iota_p: _iota,
+    jaxs.scatter_add_p: _scattered,
+    jaxs.scatter_p: _scattered,
+}
 _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.abs_p: _unary(lambda v: v if _is_null(v) else _larger(v, -v)),
     jaxs.add_p: _binary(operator.add),

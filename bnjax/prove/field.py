@@ -98,6 +98,9 @@ class Field(Definitions):
     def _inverse(self, poly: Poly, known: int) -> Poly:
         if not poly.terms:
             raise Outside("division by zero")
+        reciprocal = self.reciprocal(poly)
+        if reciprocal is not None:
+            return reciprocal
         if len(poly.terms) > 1:
             self._require_nonzero(poly, known)
             return self.define(1, poly, known)

@@ -26,6 +26,8 @@ from bnjax.prove.ranges import fitted, holds, in_range, of_constant
 from bnjax.prove.signs import sign
 from bnjax.prove.space import Dims, Size, Space
 
+_WHOLE = 2**24
+
 
 class Refusal(Exception):
     """A program that is not in the fragment: why, and the user's line."""
@@ -34,6 +36,12 @@ class Refusal(Exception):
         super().__init__(reason)
         self.reason = reason
         self.where = where
+
+
+def _is_whole(array: np.ndarray) -> bool:
+    """Whether all numbers are small integers: a mask, or positions."""
+    wide = array.astype(np.float64)
+    return bool(array.size and np.all(wide == np.round(wide)) and np.all(abs(wide) <= _WHOLE))
 
 
 class Interpreter:
@@ -75,7 +83,7 @@ class Interpreter:
         """The value as one of its dtype, which must hold it, and of its shape."""
         self._check(value, aval.shape)
         if jnp.issubdtype(aval.dtype, jnp.integer):
-            return replace(value, range=fitted(eqn, operands, value))
+            return fitted(eqn, operands, value)
         if aval.dtype != jnp.bool_ and not jnp.issubdtype(aval.dtype, jnp.floating):
             raise Outside(f"numbers of {aval.dtype}")
         if aval.dtype == jnp.bool_ and eqn.primitive in ARITHMETIC:
@@ -110,9 +118,13 @@ class Interpreter:
         if floating and not np.all(np.isfinite(flat.astype(np.float64))):
             return Array(dims, None)
         if not flat.size or np.any(flat != flat[0]):
-            if floating:
+            if floating and not _is_whole(array):
                 return self._unknown(array, dims)
-            raise Refusal(f"a constant array of {array.dtype} {array.shape}", self.field.where)
+            if not flat.size:
+                raise Refusal(f"a constant array of {array.dtype} {array.shape}", self.field.where)
+            values = array.astype(np.int64).reshape([size for size in array.shape if size > 1])
+            poly = self.field.table(values, range(values.ndim))
+            return Array(dims, poly, sign(poly), of_constant(array))
         poly = self.field.literal(flat[0]) if floating else self.field.constant(int(flat[0]))
         return Array(dims, poly, sign(poly), of_constant(array))
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from bnjax.prove.algebra import Poly
-from bnjax.prove.arrays import Array, finite
+from bnjax.prove.arrays import Array, finite, over_the_same
 from bnjax.prove.comparisons import ABOVE, LARGEST, TIE, ZERO, at_values, is_thin
 from bnjax.prove.definitions import Function
 from bnjax.prove.derivation import Derivation
@@ -56,6 +56,7 @@ def agree(derivation: Derivation, hand: Array, reference: Array) -> bool:
     What is not shown there becomes an open obligation.
     """
     field, linear = derivation.field, derivation.linear()
+    hand, reference = over_the_same(derivation.space, hand, reference)
     if hand.dims != reference.dims:
         return False
     difference = field.reduce(finite(hand) - finite(reference))

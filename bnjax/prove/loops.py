@@ -1,14 +1,13 @@
 """A loop that only adds up is a sum: `scan` with carries that grow by what does not depend on them.
 
-carry ← carry + g(x_k) over k, from carry₀, is carry₀ + Σ_k g(x_k), for any number of steps, a symbol too.  That it
-is of this form is read off the loop's body: a carry is an operand of the one addition that makes the next.
-The terms of all steps are what `jax.vmap` makes of g.
+carry ← carry + g(x_k) over k, from carry₀, is carry₀ + Σ_k g(x_k), for any number of steps, a symbol too.
+That it is of this form is read off the loop's body: a carry is an operand of the one addition that makes the
+next, and of nothing else.  The terms of all steps are what `jax.vmap` makes of g.
 """
 
 from collections.abc import Sequence
 
 import jax
-from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Primitive, jaxpr_as_fun
 from jax.extend.core import primitives as jaxs
 
@@ -25,17 +24,18 @@ def as_sum(eqn: JaxprEqn) -> ClosedJaxpr:
     terms = _terms(body, range(consts, consts + carries))
 
     def run(*operands):
-        fixed, start, rows = operands[:consts], operands[consts : consts + carries], operands[consts + carries :]
+        fixed, start, rows = (
+            operands[:consts],
+            operands[consts : consts + carries],
+            operands[consts + carries :],
+        )
         step = jax.vmap(lambda *row: jaxpr_as_fun(terms)(*fixed, *start, *row))
         results = step(*rows)
         sums = [a + t.sum(0) for a, t in zip(start, results[:carries], strict=True)]
         return [*sums, *results[carries:]]
 
-    return jax.make_jaxpr(run)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in map(_aval, eqn.invars)))
-
-
-def _aval(atom: object) -> ShapedArray:
-    return shaped(atom)
+    avals = map(shaped, eqn.invars)
+    return jax.make_jaxpr(run)(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals))
 
 
 def _terms(body: ClosedJaxpr, places: Sequence[int]) -> ClosedJaxpr:

@@ -19,12 +19,13 @@ from jax.interpreters.ad import add_jaxvals_p as add_any_p
 
 from bnjax.jaxprs import shaped
 from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly
-from bnjax.prove.arrays import Array, aligned, elementwise, finite, placed, regrouped, summed
+from bnjax.prove.arrays import Array, aligned, elementwise, finite, in_one_axis, placed, regrouped, summed
 from bnjax.prove.choices import CHOICES
 from bnjax.prove.comparisons import by_cases, contains_truth
 from bnjax.prove.convolution import CONVOLUTIONS
 from bnjax.prove.field import Field
 from bnjax.prove.functions import erf, exp, inverse, log, logistic, power, root, tanh
+from bnjax.prove.indexing import INDEXING
 from bnjax.prove.moves import MOVES
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.space import Space
@@ -171,8 +172,11 @@ def _dot_general(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
     b_order = [*b_batch, *b_free, *b_sum]
     a_where = [*range(kept - len(b_free)), *range(kept, kept + len(a_sum))]
     b_where = [*range(len(b_batch)), *range(kept - len(b_free), kept), *range(kept, kept + len(b_sum))]
-    if any(a.dims[i] != b.dims[j] for i, j in zip((*a_sum, *a_batch), (*b_sum, *b_batch), strict=True)):
-        raise Outside("layout: the contracted dimensions differ")
+    for i, j in zip((*a_sum, *a_batch), (*b_sum, *b_batch), strict=True):
+        if a.dims[i] != b.dims[j]:
+            a, b = in_one_axis(space, a, i), in_one_axis(space, b, j)
+        if a.dims[i] != b.dims[j]:
+            raise Outside("layout: the contracted dimensions differ")
     dims: list[tuple[str, ...]] = [()] * (kept + len(a_sum))
     for array, order, where in ((a, a_order, a_where), (b, b_order, b_where)):
         for k, target in zip(order, where, strict=True):
@@ -252,6 +256,7 @@ ARITHMETIC: frozenset[Primitive] = frozenset(
 PRIMITIVES: dict[Primitive, Rule] = (
     CHOICES
     | CONVOLUTIONS
+    | INDEXING
     | MOVES
     | {
         jaxs.add_p: _add,

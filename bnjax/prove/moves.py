@@ -1,11 +1,11 @@
 """Moves along an axis of given size: slice, pad, rev, concatenate, split, cumulative sum.
 
 Each is a product with a matrix of zeros and ones, y_i = Σ_j M_ij·x_j, and so is its transpose, with the same
-M.  The matrix is an atom whose entries are truth values: what is shown holds for every such matrix, and
-therefore for this one; matrices that differ are different atoms, so that nothing passes for something else.
-Along an axis whose size is a symbol, or of merged axes, there is no such matrix, and the move is refused.
+M: a table, whose products with others are known (`bnjax.prove.tables`).  Along an axis whose size is a
+symbol there is no such matrix, and the move is refused.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -13,75 +13,37 @@ from jax import lax
 from jax.extend.core import JaxprEqn, Primitive
 from jax.extend.core import primitives as jaxs
 
-from bnjax.prove.algebra import Atom, Outside, Poly
-from bnjax.prove.arrays import Array, elementwise, finite
+from bnjax.prove.algebra import Outside
+from bnjax.prove.arrays import Array, elementwise, finite, in_one_axis, mapped
 from bnjax.prove.signs import NONNEGATIVE
 from bnjax.prove.space import Space
 
 Rule = Callable[..., Array | list[Array]]
-_ENTRIES = 2**16  # of a matrix
 
 
 def given_size(array: Array, axis: int) -> int:
-    """The size of an axis that is a number; Outside for a symbol and for merged axes."""
+    """The size of an axis that is a number; Outside for a symbol."""
     dim = array.dims[axis]
-    if not dim:
-        return 1
-    if len(dim) > 1 or not dim[0].isdigit():
+    if not all(size.isdigit() for size in dim):
         raise Outside(f"elements by position along {'·'.join(dim)}: only along an axis of given size")
-    return int(dim[0])
+    return math.prod(map(int, dim))
 
 
 def moved(space: Space, array: Array, axis: int, matrix: np.ndarray) -> Array:
-    """Σ_j matrix[i, j]·array[…, j, …], a matrix of zeros and ones."""
+    """Σ_j matrix[i, j]·array[…, j, …], a matrix of integers ≥ 0."""
     target, source = matrix.shape
     if source != given_size(array, axis):
         raise Outside(f"layout: a move of {source} elements along {array.dims[axis]}")
     if target == source and np.array_equal(matrix, np.eye(source)):
         return array
-    if not target or matrix.size > _ENTRIES:
+    if not target:
         raise Outside(f"a move of {source} elements to {target}")
-    if target == source > 1 and np.array_equal(matrix, matrix.T):
-        return _by_halves(space, array, axis, matrix)
-    dims = (*array.dims[:axis], (str(target),) if target > 1 else (), *array.dims[axis + 1 :])
-    before, after = array.positions(), Array(dims, None).positions()
-    summed_over = len(array.axes) + len(dims)
-    names = {i: j for k in range(len(dims)) if k != axis for i, j in zip(before[k], after[k], strict=True)}
-    names |= dict.fromkeys(before[axis], summed_over)
-    weights = _entry(space, matrix, after[axis], (summed_over,) * len(before[axis]))
-    product = space.field.rename(finite(array), names) * weights
-    if before[axis]:
-        product = space.field.total(product, summed_over, str(source))
-    one_each = bool(np.all(matrix.sum(1) == 1))  # each entry of the result is an entry
+    array = in_one_axis(space, array, axis)
+    values = matrix.reshape([size for size in matrix.shape if size > 1])
+    one_each = bool(np.all(matrix.sum(1) >= 1))  # each entry of the result has an entry
     known = array.sign if one_each else min(array.sign, NONNEGATIVE)
-    return Array(dims, space.field.reduce(product), known)
-
-
-def _by_halves(space: Space, array: Array, axis: int, matrix: np.ndarray) -> Array:
-    """A symmetric matrix as L + Lᵀ + D: else its entries at (i, j) and at (j, i) would be two unknowns."""
-    lower, diagonal = np.tril(matrix, -1), np.diagonal(matrix)
-    parts = [moved(space, array, axis, half) for half in (lower, lower.T) if half.any()]
-    if diagonal.any():
-        (index,) = array.positions()[axis]
-        kept = space.field.constant(1) if diagonal.all() else _entry(space, diagonal[:, None], (index,), ())
-        parts.append(Array(array.dims, finite(array) * kept))
-    poly = sum((finite(part) for part in parts), space.field.constant(0))
-    return Array(array.dims, space.field.reduce(poly), min(array.sign, NONNEGATIVE))
-
-
-def _entry(space: Space, matrix: np.ndarray, rows: tuple[int, ...], columns: tuple[int, ...]) -> Poly:
-    """The entry of a matrix at indices, none for a size of 1: one atom for it and its transpose."""
-    name, other = _name(matrix), _name(matrix.T)
-    shape, indices = (matrix.shape, rows + columns) if name <= other else (matrix.T.shape, columns + rows)
-    name = min(name, other)
-    if name not in space.field.atoms:
-        sizes = tuple(str(size) for size in shape if size > 1)
-        space.field.atoms[name] = Atom(name, sizes, boolean=True)
-    return space.field.entry(name, indices)
-
-
-def _name(matrix: np.ndarray) -> str:
-    return f"move.{'x'.join(map(str, matrix.shape))}.{np.packbits(matrix.astype(bool)).tobytes().hex()}"
+    dims = ((str(target),) if target > 1 else (),)
+    return mapped(space, array, slice(axis, axis + 1), dims, values, known)
 
 
 def picking(target: int, places: np.ndarray, source: int) -> np.ndarray:

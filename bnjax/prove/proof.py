@@ -82,9 +82,9 @@ def claim(
     symbols = sorted(set().union(*(a.symbols() for a in arguments)))
     sizes = (f"for all sizes {', '.join(symbols)} ≥ 1 and " if symbols else "for ") + "all real inputs"
     shapes = ", ".join(f"{a.name}[{' '.join(a.words)}]" for a in arguments)
-    hypotheses = " with " + " and ".join(f"{a.name} > 0" for a in arguments if a.positive)
-    if not any(a.positive for a in arguments):
-        hypotheses = ""
+    held_to = [f"{a.name} > 0" for a in arguments if a.positive]
+    held_to += [f"integers 0 ≤ {a.name} < {a.below}" for a in arguments if a.below]
+    hypotheses = " with " + " and ".join(held_to) if held_to else ""
     open_claims = [o.claim for o in proof.obligations if not o.discharged]
     condition = f", provided that {' and '.join(open_claims)}" if proof.status == "conditional" else ""
     statement = (

@@ -41,7 +41,8 @@ def prove_vjp(
       primal: the same function in plain JAX.
       *shapes: one for each argument, sizes separated by spaces: "n", "N H W C", "7 C", "" for a scalar.
         Equal letters are equal sizes ≥ 1.  "2*K" is an axis of 2·K that the program splits into (2, K).
-        "bool: n" is a boolean argument (a mask), which is not differentiated.
+        "bool: n" is a boolean argument (a mask), "int C: n" one of integers from 0 to C − 1 (labels):
+        these are not differentiated.
       positive: indices of arguments whose entries are taken to be > 0, such as ε.
       timeout: seconds after which the answer is "refused".  In the main thread this ends the user's code
         as well; elsewhere only between the steps of the proof.
@@ -51,7 +52,8 @@ def prove_vjp(
 
     Raises:
       TypeError: a shape that is not a string.
-      ValueError: a shape that cannot be read, or an index in `positive` out of range or of a boolean.
+      ValueError: a shape that cannot be read, or an index in `positive` out of range or of an
+        argument that is not of floats.
     """
     start = time.monotonic()
     arguments = parse_arguments(primal, shapes, positive)

@@ -7,6 +7,7 @@ wrap, and is refused by name.
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -28,8 +29,17 @@ _SIZE = 2**31 - 1
 _TRUTH: Range = (0, 1)
 
 
-def fitted(eqn: JaxprEqn, operands: list[Array], result: Array) -> Range:
-    """The values that an integer result may have; Outside where they may leave its dtype."""
+def fitted(eqn: JaxprEqn, operands: list[Array], result: Array) -> Array:
+    """An integer result with the values that it may have; without a polynomial where it may wrap."""
+    if eqn.primitive is jaxs.select_n_p and any(result is case for case in operands[1:]):
+        return result  # the other case is not taken
+    try:
+        return replace(result, range=_fitted(eqn, operands, result))
+    except Outside as problem:
+        return Array(result.dims, None, why=str(problem))
+
+
+def _fitted(eqn: JaxprEqn, operands: list[Array], result: Array) -> Range:
     dtype = shaped(eqn.outvars[0]).dtype
     if eqn.primitive is dim_as_value_p:
         low, high = (1 if result.sign == POSITIVE else -_SIZE), _SIZE
@@ -44,6 +54,8 @@ def fitted(eqn: JaxprEqn, operands: list[Array], result: Array) -> Range:
 
 
 def _range(atom: Any, array: Array) -> Range:
+    if array.poly is None:
+        raise Outside(array.why)
     if array.range is None and shaped(atom).dtype != jnp.bool_:
         raise Outside(f"a number of {shaped(atom).dtype} of which nothing is known")
     return array.range or _TRUTH
@@ -122,6 +134,14 @@ def _same(eqn: JaxprEqn, a: Range, *_: Range) -> Range:
     return a
 
 
+def _any_of(eqn: JaxprEqn, *operands: Range) -> Range:
+    return min(a[0] for a in operands), max(a[1] for a in operands)
+
+
+def _last(size: Size) -> int:
+    return size - 1 if isinstance(size, int) else _SIZE - 1
+
+
 _RANGES: dict[Primitive, Callable[..., Range]] = {
     jaxs.add_p: _corners(lambda x, y: x + y),
     jaxs.sub_p: _corners(lambda x, y: x - y),
@@ -133,6 +153,15 @@ _RANGES: dict[Primitive, Callable[..., Range]] = {
     jaxs.reduce_sum_p: _summed,
     jaxs.psum_p: _summed,
     jaxs.select_n_p: lambda eqn, which, *cases: (min(c[0] for c in cases), max(c[1] for c in cases)),
+    jaxs.concatenate_p: _any_of,
+    jaxs.pad_p: _any_of,
+    jaxs.min_p: _corners(min),
+    jaxs.iota_p: lambda eqn: (0, _last(shaped(eqn.outvars[0]).shape[eqn.params["dimension"]])),
+    jaxs.slice_p: _same,
+    jaxs.rev_p: _same,
+    lax.split_p: _same,
+    jaxs.gather_p: _same,
+    jaxs.dynamic_slice_p: _same,
     jaxs.convert_element_type_p: _same,
     jaxs.broadcast_in_dim_p: _same,
     jaxs.reshape_p: _same,

@@ -28,11 +28,17 @@ class Argument:
     words: tuple[str, ...]
     positive: bool = False
     boolean: bool = False
+    below: str = ""  # of integers: a size, 0 ≤ each < below
 
     @property
     def differentiated(self) -> bool:
         """Whether it has a cotangent."""
-        return not self.boolean
+        return not self.boolean and not self.below
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype that it is traced with."""
+        return jnp.bool_ if self.boolean else jnp.int32 if self.below else jnp.float32
 
     def base_axes(self) -> tuple[tuple[str, ...], ...]:
         """For each dimension the axes it is the product of; none for size 1."""
@@ -40,16 +46,19 @@ class Argument:
 
     def symbols(self) -> set[str]:
         """The size symbols."""
-        return {part for word in self.words for part in word.split("*") if not part.isdigit()}
+        words = (*self.words, *([self.below] if self.below else []))
+        return {part for word in words for part in word.split("*") if not part.isdigit()}
 
     def at(self, sizes: Mapping[str, int | str]) -> "Argument":
         """The same argument with numbers, or other words, for the size symbols."""
-        words = ("*".join(str(sizes.get(b, b)) for b in word.split("*")) for word in self.words)
-        return replace(self, words=tuple(words))
+        *words, below = (
+            "*".join(str(sizes.get(b, b)) for b in word.split("*")) for word in (*self.words, self.below)
+        )
+        return replace(self, words=tuple(words), below=below)
 
     def shape(self, scope: export.SymbolicScope | None = None) -> tuple[Size, ...]:
         """The shape to trace with: ints, or JAX's symbolic sizes of `scope`."""
-        if not self.symbols():
+        if all(part.isdigit() for word in self.words for part in word.split("*")):
             return tuple(math.prod(map(int, word.split("*"))) for word in self.words)
         return tuple(export.symbolic_shape(", ".join(self.words) + ",", scope=scope))
 
@@ -89,17 +98,25 @@ def parse_arguments(primal: Callable, shapes: Sequence[str], positive: Sequence[
     for index in positive:
         if not 0 <= index < len(shapes):
             raise ValueError(f"positive names argument {index}, but there are {len(shapes)} shapes")
-        if shapes[index].startswith("bool:"):
-            raise ValueError(f"positive names argument {index}, which is boolean")
+        if ":" in shapes[index]:
+            raise ValueError(f"positive names argument {index}, which is boolean, or of integers")
     names = parameter_names(primal, len(shapes))
     arguments = []
     for index, (name, shape) in enumerate(zip(names, shapes, strict=True)):
-        boolean = shape.startswith("bool:")
-        words = tuple(shape.removeprefix("bool:").replace(",", " ").split())
+        kind, _, sizes = shape.rpartition(":")
+        boolean, below = kind.strip() == "bool", ""
+        if kind and not boolean:
+            integers = re.fullmatch(r"\s*int\s+([A-Za-z_]\w*|[1-9]\d*)\s*", kind)
+            if integers is None:
+                raise ValueError(
+                    f"shape {index} is {shape!r}: a mask is 'bool: n', labels below C 'int C: n'"
+                )
+            below = integers[1]
+        words = tuple(sizes.replace(",", " ").split())
         for word in words:
             if not re.fullmatch(r"(\w+\*)*\w+", word) or re.search(r"\b(0|\d+[A-Za-z_]\w*)\b", word):
                 raise ValueError(f"shape {index} is {shape!r}: sizes are letters, positive ints, or products")
-        arguments.append(Argument(name, words, index in positive, boolean))
+        arguments.append(Argument(name, words, index in positive, boolean, below))
     taken = set().union(*(a.symbols() for a in arguments))
     return tuple(replace(a, name=_fresh(a.name, taken)) for a in arguments)
 
@@ -129,9 +146,7 @@ def trace(op: Callable, primal: Callable, arguments: tuple[Argument, ...]) -> Pr
     the two functions raise.
     """
     scope = SCOPE
-    structs = [
-        jax.ShapeDtypeStruct(a.shape(scope), jnp.bool_ if a.boolean else jnp.float32) for a in arguments
-    ]
+    structs = [jax.ShapeDtypeStruct(a.shape(scope), a.dtype) for a in arguments]
     (mine, op_structure), (theirs, structure) = (_program(f, structs) for f in (op, primal))
     if op_structure != structure:
         raise ValueError(f"the op returns {op_structure}, the primal {structure}")

@@ -13,11 +13,12 @@ from fractions import Fraction
 
 from bnjax.prove.algebra import Poly
 from bnjax.prove.comparisons import ABOVE, ZERO, at_values, at_zero, cases_of
+from bnjax.prove.entrywise import is_zero_by_entries
 from bnjax.prove.field import Field
 from bnjax.prove.functions import function_of
 from bnjax.prove.monomials import Entry, Monomial, Sum, entries_of, flatten, reindexed
+from bnjax.prove.positions import by_position
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE
-from bnjax.prove.tensors import is_zero_by_entries
 
 _DEPTH = 4  # sums opened, one under the other
 _NOTHING: tuple = ()  # the key of what has no sum
@@ -52,10 +53,13 @@ def vanishes(field: Field, poly: Poly, question: Question, depth: int = _DEPTH) 
             for values, asked in _cases(field, poly, entry, question)
         )
     poly = field.cleared(poly)
-    if not poly.terms or is_zero_by_entries(poly):
+    if not poly.terms or is_zero_by_entries(field, poly):
         return True
     parts = _opened(field, poly, question.linear) if depth else None
-    return parts is not None and all(vanishes(field, part, question, depth - 1) for part in parts)
+    if parts is not None and all(vanishes(field, part, question, depth - 1) for part in parts):
+        return True
+    parts = by_position(field, poly)
+    return parts is not None and not any(part.terms for part in parts)
 
 
 def without(field: Field, poly: Poly, names: frozenset[str]) -> Poly:

@@ -51,17 +51,11 @@ def value_at(
         elif name in functions:
             argument = _value(functions[name].argument, known, atom.sizes, sizes)
             known[name] = _function(functions[name].kind, argument)
-        elif name.startswith("move."):
-            known[name] = matrix_of(name)
+        elif name in field.tables:
+            known[name] = field.tables[name].astype(float)
+        elif name.startswith("delta."):
+            known[name] = np.eye(int(sizes.get(atom.sizes[0], atom.sizes[0])))
     return _value(poly, known, axes, sizes)
-
-
-def matrix_of(name: str) -> np.ndarray:
-    """The zeros and ones that the atom of a move stands for, sizes of 1 left out."""
-    _, words, bits = name.split(".")
-    shape = tuple(map(int, words.split("x")))
-    flat = np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8))[: math.prod(shape)]
-    return flat.reshape([size for size in shape if size > 1]).astype(float)
 
 
 def _function(kind: str, argument: np.ndarray) -> np.ndarray:

@@ -11,10 +11,9 @@ from bnjax.ops.conv import conv, conv_primal
 from bnjax.prove import prove_vjp
 from bnjax.prove.algebra import Atom
 from bnjax.prove.convolution import grouped, window
+from bnjax.prove.entrywise import is_zero_by_entries
 from bnjax.prove.exact import Arithmetic, array_of, evaluate
 from bnjax.prove.field import Field
-from bnjax.prove.space import Space
-from bnjax.prove.tensors import entry, is_zero_by_entries, name_of, tensor_of
 from tests.prove.rules import with_rule
 
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -119,27 +118,19 @@ def test_the_tensor_of_a_window_says_which_element_meets_which():
     ]  # fmt: skip
 
 
-def test_a_tensor_has_one_atom_whatever_the_order_of_its_axes():
-    space = Space(Field())
-    tensor = window((4, 3, 4), 1, 1, 1, 1)
-    left = entry(space, tensor, ((0,), (1,), (2,)))
-    assert left == entry(space, tensor.transpose(2, 0, 1), ((2,), (0,), (1,)))
-    np.testing.assert_array_equal(tensor_of(name_of(tensor)), tensor)
-
-
-def split(space, first, second):
-    """Σ_j (first + second)[i, j]·x[j] − x[i], for two matrices."""
-    field = space.field
+def split(first, second):
+    """Σ_j (first + second)[i, j]·x[j] − x[i], for two matrices, unreduced; and its field."""
+    field = Field()
     x = field.atom(Atom("x", ("3",)))
     total = field.constant(0) - x
     for matrix in (first, second):
-        product = entry(space, np.asarray(matrix), ((0,), (1,))) * field.rename(x, {0: 1})
+        product = field.table(np.asarray(matrix), (0, 1)) * field.rename(x, {0: 1})
         total += field.total(product, 1, "3")
-    return total
+    return field, total
 
 
 def test_entries_are_added_up():
     upper, lower = [[0, 0, 0], [0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
-    assert is_zero_by_entries(split(Space(Field()), upper, lower))
-    assert not is_zero_by_entries(split(Space(Field()), upper, upper))
-    assert not is_zero_by_entries(split(Space(Field()), upper, [[0, 1, 0], [0, 0, 0], [0, 0, 0]]))
+    assert is_zero_by_entries(*split(upper, lower))
+    assert not is_zero_by_entries(*split(upper, upper))
+    assert not is_zero_by_entries(*split(upper, [[0, 1, 0], [0, 0, 0], [0, 0, 0]]))

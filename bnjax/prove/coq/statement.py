@@ -116,6 +116,7 @@ def script(
     names = Names()
     try:
         arguments = _named(parse_arguments(primal, shapes, positive), names)
+        _refuse_integers(arguments)
         programs = _traced(trace, op, primal, arguments)
         claim = _claim(names, arguments, programs.cotangents, programs.primal)
         definitions = [
@@ -135,6 +136,7 @@ def pushforward_script(
     names = Names()
     try:
         arguments = _named(parse_arguments(primal, shapes, positive), names)
+        _refuse_integers(arguments)
         programs = _traced(trace, primal, primal, arguments)
         claim = _claim(names, arguments, programs.cotangents, programs.primal)
         op_jaxpr, jvp = _traced(_trace_jvp, op, arguments)
@@ -179,6 +181,12 @@ def _trace_jvp(op: Callable, arguments: Sequence[Argument]) -> tuple[ClosedJaxpr
 
 def _head(title: str) -> str:
     return _HEAD.format(title=re.sub(r"[^\w ,.;:=\-]", " ", title) or "A hand derivative is the true one.")
+
+
+def _refuse_integers(arguments: Sequence[Argument]) -> None:
+    for argument in arguments:
+        if argument.below:
+            raise Outside(f"the integers of {argument.name}")
 
 
 def _named(arguments: Sequence[Argument], names: Names) -> tuple[Argument, ...]:

@@ -1,13 +1,11 @@
-"""Tensors of zeros and ones: their entries as atoms, and polynomials in which they stand, entry by entry.
+"""Polynomials in which tables stand, entry by entry: are they zero?
 
-What a program does with positions along axes of given size (a shift, a window, a choice of elements) is a sum
-of products with such tensors.  Each is an atom, with its name made of its entries, so that to the rest of
-the algebra it is any tensor of truth values.  Here the entries are looked at: within each term the tensors
-are multiplied, summed over the indices that nothing else has, and added up over the terms that agree in
-everything else.  A polynomial whose coefficients all come to 0 is zero.
+Within each term the tables are multiplied, summed over the indices that nothing else has, and added up over
+the terms that agree in everything else.  A polynomial whose coefficients all come to 0 is zero.  Only what
+is not 0 in a table is looked at: of the windows of a convolution, which meet few elements, all at once.
 
-Why it is sound.  Each step is a finite sum taken entry by entry, in integers.  An index that a tensor shares
-with something else, in any term, is first made two, with a tensor that is 1 where they are equal: Σ_i of a
+Why it is sound.  Each step is a finite sum taken entry by entry, in integers.  An index that a table shares
+with something else, in any term, is first made two, with a table that is 1 where they are equal: Σ_i of a
 product is that sum over both.  Then Σ_i of a product with a factor that has no i is this factor times the
 sum, and terms with the same other factors add up.  What is too large is left as it is: nothing is concluded.
 """
@@ -20,13 +18,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from bnjax.prove.algebra import Atom, Outside, Poly
+from bnjax.prove.algebra import Poly
 from bnjax.prove.monomials import Entry, Powers, flatten, reindexed
-from bnjax.prove.space import Space
+from bnjax.prove.tables import Tables
 
-_PREFIX = "move."
-_ENTRIES = 2**22  # of a tensor by itself
-_NONZERO = 2**22  # of a product of tensors
+_NONZERO = 2**22  # of a product of tables
 _VALUES = 2**20  # of its entries: sums and products of them stay below 2⁶³
 _PLACES = 2**62  # that are counted
 _ORDERS = 24  # of entries of one name
@@ -35,39 +31,9 @@ Slot = tuple[str, int]  # an atom, and which of its indices
 Key = tuple[tuple[tuple[str, tuple[int, ...]], int], ...]
 
 
-def entry(space: Space, tensor: np.ndarray, indices: Sequence[tuple[int, ...]]) -> Poly:
-    """The entry of a tensor at these indices, none for an axis of size 1; one atom for all orders of axes."""
-    if tensor.size > _ENTRIES:
-        raise Outside(f"a tensor of {tensor.shape} elements")
-    axes = [axis for axis, index in enumerate(indices) if index]
-    tensor = tensor.reshape([tensor.shape[axis] for axis in axes])
-    flat = [index for axis in axes for index in indices[axis]]
-    name, order = min((name_of(tensor.transpose(p)), p) for p in itertools.permutations(range(len(axes))))
-    sizes = tuple(str(tensor.shape[k]) for k in order)
-    if not sizes:
-        return space.field.constant(int(tensor))
-    if name not in space.field.atoms:
-        space.field.atoms[name] = Atom(name, sizes, boolean=True)
-    return space.field.entry(name, tuple(flat[k] for k in order))
-
-
-def name_of(tensor: np.ndarray) -> str:
-    """The name of the atom that a tensor of zeros and ones is."""
-    bits = np.packbits(tensor.astype(bool)).tobytes().hex()
-    return f"{_PREFIX}{'x'.join(map(str, tensor.shape))}.{bits}"
-
-
-def tensor_of(name: str) -> np.ndarray:
-    """The zeros and ones of an atom, axes of size 1 left out."""
-    _, words, bits = name.split(".")
-    shape = tuple(map(int, words.split("x")))
-    flat = np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8))[: math.prod(shape)]
-    return flat.reshape([size for size in shape if size > 1])
-
-
 @dataclass(frozen=True)
 class _Support:
-    """The entries of a tensor that are not 0: the indices, each one's size, the places, and the values."""
+    """The entries of a table that are not 0: the indices, each one's size, the places, and the values."""
 
     indices: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -85,44 +51,47 @@ class _TooLarge(Exception):
     """More entries than are looked at."""
 
 
-def is_zero_by_entries(poly: Poly) -> bool:
-    """True only if `poly` is zero by the entries of the tensors in it."""
-    terms = [
-        (coefficient, *_sorted_out(flatten(monomial)[1])) for monomial, coefficient in poly.terms.items()
-    ]
-    slots = set().union(*(_touched(tensors, others) for _, tensors, others in terms))
-    if not any(tensors for _, tensors, _ in terms):
+def is_zero_by_entries(field: Tables, poly: Poly) -> bool:
+    """True only if `poly` is zero by the entries of the tables in it."""
+    terms = [(c, *_sorted_out(field, flatten(monomial)[1])) for monomial, c in poly.terms.items()]
+    if not any(tables for _, tables, _ in terms):
         return False
-    touched = {(name, k): int(poly.ring.atoms[name].sizes[k]) for name, k in slots}
+    slots = set().union(*(_touched(tables, others) for _, tables, others in terms))
+    touched = {(name, k): int(field.atoms[name].sizes[k]) for name, k in slots}
     groups: dict[Key, list[tuple[Fraction, _Support]]] = {}
     try:
-        for coefficient, tensors, others in terms:
-            poly.ring.check_time()
-            key, support = _taken_apart(tensors, others, touched)
+        for coefficient, tables, others in terms:
+            field.check_time()
+            key, support = _taken_apart(field, tables, others, touched)
             groups.setdefault(key, []).append((coefficient, support))
         return all(_adds_up_to_zero(group) for group in groups.values())
     except _TooLarge:
         return False
 
 
-def _sorted_out(entries: Powers) -> tuple[list[Entry], Powers]:
-    """The tensors of a term, of which all powers are the same, and what else it has."""
-    tensors = [e for e, power in entries if e.name.startswith(_PREFIX) and power > 0]
-    return tensors, [(e, p) for e, p in entries if e not in tensors]
+def _sorted_out(field: Tables, entries: Powers) -> tuple[Powers, Powers]:
+    """The tables of a term, deltas over a given size among them, and what else it has."""
+    tables = [(e, p) for e, p in entries if p > 0 and (e.name in field.tables or _is_delta(e))]
+    return tables, [item for item in entries if item not in tables]
 
 
-def _touched(tensors: Sequence[Entry], others: Powers) -> set[Slot]:
-    """The places of atoms whose index a tensor has as well."""
-    indices = {index for e in tensors for index in e.indices}
+def _is_delta(factor: Entry) -> bool:
+    kind, _, size = factor.name.partition(".")
+    return kind == "delta" and size.isdigit()
+
+
+def _touched(tables: Powers, others: Powers) -> set[Slot]:
+    """The places of atoms whose index a table has as well."""
+    indices = {index for e, _ in tables for index in e.indices}
     return {(e.name, k) for e, _ in others for k, index in enumerate(e.indices) if index in indices}
 
 
 def _taken_apart(
-    tensors: Sequence[Entry], others: Powers, touched: Mapping[Slot, int]
+    field: Tables, tables: Powers, others: Powers, touched: Mapping[Slot, int]
 ) -> tuple[Key, _Support]:
-    """A term as what is no tensor, each touched place with an index of its own, and its tensors' product."""
-    supports = [_support(e) for e in tensors]
-    given = (-1, *(i for e in (*tensors, *(e for e, _ in others)) for i in e.indices))
+    """A term as what is no table, each touched place with an index of its own, and its tables' product."""
+    supports = [_support(field, e, power) for e, power in tables]
+    given = (-1, *(i for e, _ in (*tables, *others) for i in e.indices))
     new = itertools.count(min(given) - 1, -1)
     apart: Powers = []
     for factor, power in others:
@@ -149,9 +118,15 @@ def _equal(a: int, b: int, size: int) -> _Support:
     return _Support((a, b), (size, size), np.stack([line, line], axis=1), np.ones(size, np.int64))
 
 
-def _support(factor: Entry) -> _Support:
-    tensor = tensor_of(factor.name)
-    places = np.argwhere(tensor)
+def _support(field: Tables, factor: Entry, power: int) -> _Support:
+    delta = _is_delta(factor)
+    table = (
+        np.eye(int(field.atoms[factor.name].sizes[0]), dtype=np.int64) if delta else field.tables[factor.name]
+    )
+    if power > 1 and np.abs(table).max() > 1:
+        raise _TooLarge
+    table = table**power
+    places = np.argwhere(table)
     indices = factor.indices
     for k, index in enumerate(indices):  # on a diagonal
         first = indices.index(index)
@@ -159,14 +134,14 @@ def _support(factor: Entry) -> _Support:
             places = places[places[:, first] == places[:, k]]
     own = list(dict.fromkeys(indices))
     columns = [indices.index(index) for index in own]
-    sizes = tuple(tensor.shape[k] for k in columns)
-    return _Support(tuple(own), sizes, places[:, columns], np.ones(len(places), np.int64))
+    sizes = tuple(table.shape[k] for k in columns)
+    return _Support(tuple(own), sizes, places[:, columns], table[tuple(places.T)])
 
 
-def _product(tensors: Sequence[_Support], kept: Iterable[int]) -> _Support:
-    """The product, summed over the indices that are not kept as soon as no other tensor has them."""
+def _product(tables: Sequence[_Support], kept: Iterable[int]) -> _Support:
+    """The product, summed over the indices that are not kept as soon as no other table has them."""
     whole = _Support((), (), np.zeros((1, 0), np.int64), np.ones(1, np.int64))
-    rest = list(tensors)
+    rest = list(tables)
     while rest:
         # one that shares an index, if there is one: it cannot blow the product up
         rest.sort(key=lambda t: (not set(t.indices) & set(whole.indices), len(t.values)))
@@ -238,7 +213,7 @@ def _named(others: Powers) -> tuple[dict[int, int], Key]:
 
 
 def _adds_up_to_zero(group: Sequence[tuple[Fraction, _Support]]) -> bool:
-    """Whether multiples of tensors add up to 0 everywhere."""
+    """Whether multiples of tables add up to 0 everywhere."""
     sizes: dict[int, int] = {}
     for _, support in group:
         sizes |= dict(zip(support.indices, support.sizes, strict=True))

@@ -1,0 +1,99 @@
+"""Polynomials by position: along axes that tables index, each element for itself.
+
+Where the sizes are given, a sum over a table's index is a finite sum of terms: Σ_j M_ij·x_j at i = 2 is
+M_20·x_0 + M_21·x_1 + ….  Written out, the tables are numbers and the elements x_0, x_1, … atoms without that
+index.  A polynomial is zero if each of its values is, at every position; of an atom nothing else is used
+than that it has these elements.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+from bnjax.prove.algebra import Atom, Poly
+from bnjax.prove.field import Field
+from bnjax.prove.monomials import Entry, Powers, entries_of, flatten
+
+_TERMS = 100_000
+
+Places = dict[int, int]
+
+
+def by_position(field: Field, poly: Poly) -> list[Poly] | None:
+    """The polynomial at each position of the axes that its tables index; None without one, or if too long."""
+    sizes = _sizes_of_tables(field, poly)
+    if not sizes:
+        return None
+    free = {i: int(size) for i, size in _free_sizes(field, poly).items() if size in sizes}
+    parts: dict[tuple[int, ...], Poly] = {}
+    count = 0
+    for monomial, coefficient in poly.terms.items():
+        bound, entries = flatten(monomial)
+        fixed = {i: int(size) for i, size in bound.items() if size in sizes} | free
+        left = {i: size for i, size in bound.items() if i not in fixed}
+        for places, weight in _assignments(field, entries, fixed):
+            field.check_time()
+            count += 1
+            if count > _TERMS:
+                return None
+            rest = [(_at(field, e, places), p) for e, p in entries if not _is_table(field, e.name)]
+            key = tuple(places[i] for i in free)
+            term = field.assemble(left, rest) * field.constant(coefficient * weight)
+            parts[key] = parts.get(key, field.constant(0)) + term
+    return list(parts.values())
+
+
+def _is_table(field: Field, name: str) -> bool:
+    return name in field.tables or (name.startswith("delta.") and name.removeprefix("delta.").isdigit())
+
+
+def _sizes_of_tables(field: Field, poly: Poly) -> set[str]:
+    names = {entry.name for monomial in poly.terms for entry, _ in entries_of(monomial)}
+    return {size for name in names if _is_table(field, name) for size in field.atoms[name].sizes}
+
+
+def _free_sizes(field: Field, poly: Poly) -> dict[int, str]:
+    return {
+        index: size
+        for monomial in poly.terms
+        for (name, indices), _ in entries_of(monomial)
+        for index, size in zip(indices, field.atoms[name].sizes, strict=True)
+        if index >= 0
+    }
+
+
+def _assignments(field: Field, entries: Powers, fixed: dict[int, int]) -> Iterator[tuple[Places, int]]:
+    """Positions for the fixed indices where the tables' product is not zero, and that product."""
+    found: list[tuple[Places, int]] = [({}, 1)]
+    for (name, indices), power in entries:
+        if name in field.tables:
+            table = field.tables[name]
+            rows = [(where, int(table[where]) ** power) for where in zip(*table.nonzero(), strict=True)]
+        elif _is_table(field, name):
+            rows = [((k, k), 1) for k in range(int(field.atoms[name].sizes[0]))]
+        else:
+            continue
+        found = [
+            ({**places, **dict(zip(indices, map(int, where), strict=True))}, weight * value)
+            for places, weight in found
+            for where, value in rows
+            if all(places.get(i, k) == k for i, k in zip(indices, where, strict=True))
+            and len({(i, k) for i, k in zip(indices, where, strict=True)}) == len(set(indices))
+        ]
+    for places, weight in found:
+        missing = [i for i in fixed if i not in places]
+        for chosen in itertools.product(*(range(fixed[i]) for i in missing)):
+            yield {**places, **dict(zip(missing, chosen, strict=True))}, weight
+
+
+def _at(field: Field, entry: Entry, places: Places) -> Entry:
+    """The entry with some of its indices at positions: an atom of the others."""
+    if not any(i in places for i in entry.indices):
+        return entry
+    atom = field.atoms[entry.name]
+    words = ",".join(str(places.get(i, ":")) for i in entry.indices)
+    name = f"{entry.name}.at({words})"
+    kept = [(i, size) for i, size in zip(entry.indices, atom.sizes, strict=True) if i not in places]
+    if name not in field.atoms:
+        sizes = tuple(size for _, size in kept)
+        field.atoms[name] = Atom(name, sizes, atom.positive, atom.boolean)
+    return Entry(name, tuple(i for i, _ in kept))

@@ -65,8 +65,11 @@ class Lemma:
             step, within = self.piece.step, None if self.place is not None else sizes
             if self.place is not None:
                 step = _counterpart(self.network_at(sizes), self.place, step)
+            integers: dict[int | None, Any] = {
+                value.number: given[value] for value in given if value.number is not None
+            }
             operands = [
-                computed(v, within) if v.fixed else given[mine]
+                computed(v, within, integers) if v.fixed else given[mine]
                 for v, mine in zip(step.operands, self.piece.step.operands, strict=True)
             ]
             results = _custom(step, operands, plain) if step.custom else results_of(step, operands, within)
@@ -82,7 +85,7 @@ class Lemma:
         lemma traces the network itself, at every size that it is shown at.
         """
         step = self.piece.step
-        own = self.piece.arguments()
+        own = [v for v in self.piece.step.operands if not v.fixed]
         operands = tuple(
             (_constant_key(v, sizes) if self.place is None else None)
             if v.fixed
@@ -117,14 +120,15 @@ def _is_float(value: Value) -> bool:
 def _shape(value: Value) -> str:
     """The words for an array of this shape and kind."""
     dtype = value.shape.dtype
-    kind = "" if _is_float(value) else "bool: " if dtype == jnp.bool_ else "int: "
-    if not kind and not jnp.issubdtype(dtype, jnp.floating):
-        raise Outside(f"an argument of {dtype}")
     sizes = [str(size) for size in value.shape.shape]
     strange = [size for size in sizes if not re.fullmatch(r"(\w+\*)*\w+", size)]
     if strange:
         raise Outside(f"an axis of {strange[0]} elements")
-    return kind + " ".join(sizes)
+    if value.below:
+        return f"int {value.below}: {' '.join(sizes)}"
+    if not _is_float(value) and dtype != jnp.bool_:
+        raise Outside(f"numbers of {dtype} that depend on the data")
+    return ("" if _is_float(value) else "bool: ") + " ".join(sizes)
 
 
 def _names(size: Size) -> list[str]:
@@ -175,11 +179,12 @@ def _constant_key(value: Value, sizes: Sizes | None) -> Any:
     """What is the same of two fixed values only if they are equal at these sizes."""
     if value.source is None or all(isinstance(size, int) for size in at(value.shape.shape, sizes)):
         try:
-            array = np.asarray(computed(value, sizes))
+            array = np.asarray(computed(value, sizes, {}))
             return array.shape, str(array.dtype), array.tobytes()
         except Exception:  # of a symbol: by what computes it
             pass
-    assert value.source is not None
+    if value.source is None:
+        return value.number
     step, position = value.source
     inside = tuple(_constant_key(v, sizes) for v in step.operands)
     return id(step.equation.primitive), position, str(at(step.equation.params, sizes)), inside

@@ -124,11 +124,11 @@ def prove_model(model: "nnx.Module", *shapes: str, loss: Callable | None = None)
 
     Args:
       model: a Flax NNX module.  It is not changed.
-      *shapes: one for each input, as `prove_vjp` takes them: "N 32 32 3"; "int: N T" is an input of integers
-        and "bool: N" one of truth values.
+      *shapes: one for each input, as `prove_vjp` takes them: "N 32 32 3"; "int V: N T" is an input of
+        integers from 0 to V − 1, and "bool: N" one of truth values.
       loss: a function of the network's output, and of further arguments (labels), composed after it.  Their
-        shapes follow those of the inputs; where one is left out it is of integers, one for each row of the
-        output: "int: N".
+        shapes follow those of the inputs; where they are left out, they are of labels, one for each row
+        of the output, of as many classes as it has columns: "int 10: N".
 
     Returns:
       A `ModelProof`.  What the network does never raises: it is refused, with the reason.
@@ -286,18 +286,20 @@ def _is_the_same_again(program: Program, sizes: Mapping[str, str]) -> bool:
     return texts[0] == texts[1]
 
 
+def _kind(argument: Argument) -> str:
+    """What an input is that is not of floats."""
+    return f" of integers below {argument.below}" if argument.below else " of bits" * argument.boolean
+
+
 def _claim(program: Program, proof: ModelProof) -> str:
     """The statement that the proof's status is about."""
     symbols = program.symbols
     sizes = f"for all sizes {', '.join(symbols)} ≥ 1, " if symbols else ""
-    shapes = ", ".join(
-        f"{a.name}[{' '.join(a.words)}]{'' if kind == 'float' else f' of {kind}'}"
-        for a, kind in zip(program.arguments, program.kinds, strict=True)
-    )
+    shapes = ", ".join(f"{a.name}[{' '.join(a.words)}]{_kind(a)}" for a in program.arguments)
     condition = ", provided that what is open below holds" if proof.status == "conditional" else ""
     verdict = {"refuted": "This is not so: ", "refused": "Neither proved nor refuted: "}.get(proof.status, "")
     return (
-        f"{verdict}Over the reals, {sizes}all parameters and all real inputs ({shapes}){condition}, the "
+        f"{verdict}Over the reals, {sizes}all parameters and all inputs ({shapes}){condition}, the "
         "backward pass that JAX runs of the traced network, in training mode, is the VJP of its forward "
         f"pass, custom rules aside, in its parameters and float inputs. {_TRUSTED}"
     )

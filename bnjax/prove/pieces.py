@@ -2,13 +2,13 @@
 
 An equation is a *piece* if numbers that are differentiated go in, and something comes out that an output of
 the network depends on.  `jit` and `remat` are what is inside of them; a `custom_vjp` or `custom_jvp` is one
-piece.  What depends on sizes alone is computed again wherever a piece uses it, so that the piece is as
-special as it is in the network (a division by N, not by anything).
+piece.  What depends on sizes and on integer inputs alone is computed again wherever a piece uses it, so that
+the piece is as special as it is in the network (a division by N, not by anything).
 """
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,10 @@ from jax.extend.core import primitives as jaxs
 from jax.typing import ArrayLike
 
 from bnjax.jaxprs import called, shaped, source_line, walk
-from bnjax.prove.algebra import Atom, Outside, Poly
+from bnjax.prove.algebra import Atom, Poly
 from bnjax.prove.arrays import Array
 from bnjax.prove.field import Field
-from bnjax.prove.interpreter import Interpreter, Refusal
+from bnjax.prove.interpreter import Interpreter
 from bnjax.prove.meanings import PRIMITIVES
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN
 from bnjax.prove.sizes import value as value_of
@@ -44,7 +44,9 @@ class Value:
       shape: its shape and dtype.
       source: the step that computes it, and as which of its outputs; None for an input and for a constant.
       constant: the array, of a constant.
-      fixed: whether it depends on sizes alone.
+      number: which input it is, of an input.
+      below: of an input of integers: the size that each is below.
+      fixed: whether it depends on sizes and integer inputs alone.
       active: whether it moves with what is differentiated.
       sign: what is known of its entries' sign, whatever the inputs are.
       layers: the layers whose parameters it is made of by moving elements alone.
@@ -53,6 +55,8 @@ class Value:
     shape: ShapedArray
     source: "tuple[Step, int] | None" = None
     constant: Any = None
+    number: int | None = None
+    below: str = ""
     fixed: bool = False
     active: bool = False
     sign: int = UNKNOWN
@@ -87,8 +91,9 @@ class Piece:
     outputs: tuple[int, ...]
 
     def arguments(self) -> list[Value]:
-        """The operands that are no constants, each once."""
-        return list(dict.fromkeys(v for v in self.step.operands if not v.fixed))
+        """The operands that are computed from floats, and the inputs that the others are computed from."""
+        data = [v for v in self.step.operands if not v.fixed]
+        return list(dict.fromkeys([*data, *inputs_of(v for v in self.step.operands if v.fixed)]))
 
     def layers(self) -> str:
         """The layers whose parameters go in; empty where there is none."""
@@ -176,7 +181,7 @@ def _signs(eqn: JaxprEqn, operands: Sequence[Value]) -> list[int]:
             if value not in known:
                 known[value] = _anything(interpreter, value, f"operand {k}")
         result = PRIMITIVES[eqn.primitive](interpreter.space, eqn, *(known[value] for value in operands))
-    except (Outside, Refusal):
+    except Exception:  # it leaves the fragment, or there is more to know of its operands
         return nothing
     results = result if isinstance(result, list) else [result]
     return [max(array.sign, UNKNOWN if array.poly is None else field.sign(array.poly)) for array in results]
@@ -208,12 +213,21 @@ def at(parameters: Any, sizes: Sizes | None) -> Any:
     return parameters
 
 
-def computed(value: Value, sizes: Sizes | None) -> Any:
-    """A fixed value at these sizes."""
+def computed(value: Value, sizes: Sizes | None, given: Mapping[int | None, Any]) -> Any:
+    """A fixed value at these sizes, for the inputs given by their numbers."""
     if value.source is None:
-        return value.constant
+        return value.constant if value.number is None else given[value.number]
     step, position = value.source
-    return results_of(step, [computed(v, sizes) for v in step.operands], sizes)[position]
+    return results_of(step, [computed(v, sizes, given) for v in step.operands], sizes)[position]
+
+
+def inputs_of(values: Iterable[Value]) -> Iterator[Value]:
+    """The inputs that fixed values are computed from."""
+    for value in values:
+        if value.source is not None:
+            yield from inputs_of(value.source[0].operands)
+        elif value.number is not None:
+            yield value
 
 
 def results_of(step: Step, operands: Sequence[Any], sizes: Sizes | None) -> list[Any]:

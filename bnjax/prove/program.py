@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
+from bnjax.jaxprs import replaced
 from bnjax.prove.pieces import Network, Sizes, Value
 from bnjax.prove.tracing import SCOPE, Argument, parse_arguments
 
 if TYPE_CHECKING:
     from flax import nnx
-
-_DTYPES = {"float": jnp.float32, "int": jnp.int32, "bool": jnp.bool_}
 
 
 class Program:
@@ -26,13 +25,11 @@ class Program:
         parameters: Any,
         state: Any,
         arguments: Sequence[Argument],
-        kinds: Sequence[str],
     ):
         self.function = function
         self.parameters = parameters
         self.state = state
         self.arguments = tuple(arguments)
-        self.kinds = tuple(kinds)
         self._traced: dict[tuple, Network] = {}
 
     @classmethod
@@ -57,13 +54,9 @@ class Program:
         if loss is not None and count == len(shapes) and further:
             alone = cls.of(model, shapes, None)
             output = alone.jaxpr({name: name for name in alone.symbols}).out_avals[0]
-            shapes = (*shapes, *[f"int: {' '.join(map(str, output.shape[:-1]))}"] * further)
-        kinds = [
-            shape.partition(":")[0] if isinstance(shape, str) and ":" in shape else "float"
-            for shape in shapes
-        ]
-        plain = [shape.removeprefix("int:") if isinstance(shape, str) else shape for shape in shapes]
-        return cls(network, parameters, state, parse_arguments(model.__call__, plain, ()), kinds)
+            *rows, classes = map(str, output.shape)
+            shapes = (*shapes, *[f"int {classes}: {' '.join(rows)}"] * further)
+        return cls(network, parameters, state, parse_arguments(model.__call__, shapes, ()))
 
     @property
     def symbols(self) -> list[str]:
@@ -72,10 +65,7 @@ class Program:
 
     def jaxpr(self, sizes: Mapping[str, int | str], gradient: bool = False) -> ClosedJaxpr:
         """The program, or its gradient's, with words or numbers for the size symbols."""
-        inputs = [
-            jax.ShapeDtypeStruct(argument.at(sizes).shape(SCOPE), _DTYPES[kind])
-            for argument, kind in zip(self.arguments, self.kinds, strict=True)
-        ]
+        inputs = [jax.ShapeDtypeStruct(a.at(sizes).shape(SCOPE), a.dtype) for a in self.arguments]
         given = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (self.parameters, self.state)
         )
@@ -83,33 +73,28 @@ class Program:
         return jax.make_jaxpr(function)(*given, *inputs)
 
     def _pullback(self, parameters, state, *inputs):
-        def partial(parameters, floats):
-            rest = iter(floats)
-            return self.function(
-                parameters,
-                state,
-                *(next(rest) if k == "float" else x for k, x in zip(self.kinds, inputs, strict=True)),
-            )
+        places = [k for k, argument in enumerate(self.arguments) if argument.differentiated]
 
-        floats = [x for k, x in zip(self.kinds, inputs, strict=True) if k == "float"]
-        outputs, pull = jax.vjp(partial, parameters, floats)
+        def partial(parameters, floats):
+            return self.function(parameters, state, *replaced(inputs, places, floats))
+
+        outputs, pull = jax.vjp(partial, parameters, [inputs[k] for k in places])
         return pull(jax.tree.map(jnp.ones_like, outputs))
 
     def network(self, sizes: Mapping[str, int | str]) -> Network:
         """The network taken apart, traced anew."""
         jaxpr = self.jaxpr(sizes)
         layers = [_layer(path) for path, _ in jax.tree_util.tree_leaves_with_path(self.parameters)]
-        kept = len(jax.tree.leaves(self.state))
-        kinds = ["parameter"] * len(layers) + ["state"] * kept + list(self.kinds)
-        layers += [""] * (len(kinds) - len(layers))
+        held = len(jaxpr.in_avals) - len(layers) - len(self.arguments)
         inputs = [
-            Value(
-                aval,
-                active=kind in ("parameter", "float") and bool(jnp.issubdtype(aval.dtype, jnp.floating)),
-                layers=(layer,) if layer else (),
-            )
-            for aval, kind, layer in zip(jaxpr.in_avals, kinds, layers, strict=True)
+            Value(aval, number=k, active=bool(jnp.issubdtype(aval.dtype, jnp.floating)), layers=(layer,))
+            for k, (aval, layer) in enumerate(zip(jaxpr.in_avals, layers, strict=False))
         ]
+        inputs += [Value(aval) for aval in jaxpr.in_avals[len(inputs) : len(inputs) + held]]
+        for argument, aval in zip(self.arguments, jaxpr.in_avals[len(inputs) :], strict=True):
+            at = argument.at(sizes)
+            active, integers = argument.differentiated, bool(argument.below)
+            inputs.append(Value(aval, number=len(inputs), active=active, fixed=integers, below=at.below))
         return Network(jaxpr, inputs)
 
     def network_at(self, sizes: Sizes) -> Network:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import primitives as jaxs
 
-from bnjax.jaxprs import called
+from bnjax.jaxprs import called, shaped
 from bnjax.prove.algebra import Outside
 from bnjax.prove.pieces import Network, Piece, Sizes, Step, Value, at, computed, results_of, symbols_of
 from bnjax.prove.proof import Proof
@@ -36,6 +37,7 @@ class Lemma:
         """The lemma's proof; refused where it cannot be stated."""
         try:
             shapes = [*map(_shape, self.piece.arguments()), *(f"bool: {name}" for name in self._beside())]
+            shapes = _with_split_axes(self.piece, shapes)
         except Outside as problem:
             return Proof("refused", "", reason=str(problem), where=self.piece.step.where)
         positive = [k for k, value in enumerate(self.piece.arguments()) if is_positive(value)]
@@ -60,7 +62,7 @@ class Lemma:
             sizes = _sizes(shapes, args)
             given = {
                 value: arg if value.active or not _is_float(value) else lax.stop_gradient(arg)
-                for value, arg in zip(arguments, args, strict=False)
+                for value, arg in zip(arguments, args, strict=False)  # and masks that only name sizes
             }
             step, within = self.piece.step, None if self.place is not None else sizes
             if self.place is not None:
@@ -137,10 +139,57 @@ def _names(size: Size) -> list[str]:
     return names if len(names) == 1 and re.fullmatch(r"(\d+\*)?\w+", str(size)) else []
 
 
+def _with_split_axes(piece: Piece, shapes: list[str]) -> list[str]:
+    """The shapes of a reshape with each axis as the product that it is merged of, or split into.
+
+    Those of the result are the shape of a mask that is not used: prove_vjp reads sizes off the arguments.
+    """
+    step = piece.step
+    if step.equation.primitive is not jaxs.reshape_p or len(shapes) != 1:
+        return shapes
+    ends = step.equation.invars[0], step.equation.outvars[0]
+    old, new = ([str(size) for size in shaped(end).shape] for end in ends)
+    factors = _common_factors(old, new)
+    if factors is None:
+        return shapes
+    before, after = factors
+    return [" ".join(before), *(f"bool: {word}" for word in after if "*" in word)]
+
+
+def _common_factors(old: list[str], new: list[str]) -> tuple[list[str], list[str]] | None:
+    """Words for two shapes of one array, row by row, in the same factors; None where there are none."""
+    sides = [[size for size in side if size != "1"] for side in (old, new)]
+    if [size for size in sides[0] if not size.isdigit()] != [size for size in sides[1] if not size.isdigit()]:
+        return None
+    words: list[list[list[str]]] = [[[]], [[]]]
+    left = [side.pop(0) if side else "1" for side in sides]
+    while left != ["1", "1"]:
+        if left[0] == left[1]:
+            factor = left[0]
+        elif all(size.isdigit() for size in left):
+            least, most = sorted(map(int, left))
+            if least == 1 or most % least:
+                return None
+            factor = str(least)
+        else:
+            return None
+        for side in (0, 1):
+            words[side][-1].append(factor)
+            left[side] = "1" if left[side] == factor else str(int(left[side]) // int(factor))
+            if left[side] == "1" and sides[side]:
+                left[side] = sides[side].pop(0)
+                words[side].append([])
+    made = []
+    for side, shape in ((0, old), (1, new)):
+        rest = iter("*".join(part) for part in words[side])
+        made.append([size if size == "1" else next(rest) for size in shape])
+    return made[0], made[1]
+
+
 def _sizes(shapes: Sequence[Sequence[Size]], args: Sequence[jax.Array]) -> Sizes:
     """What the size symbols are where the arguments have these shapes."""
     sizes: dict[str, Size] = {}
-    for shape, arg in zip(shapes, args, strict=True):
+    for shape, arg in zip(shapes, args, strict=False):
         for size, actual in zip(shape, arg.shape, strict=True):
             for name in _names(size):
                 factor = int(str(size).partition("*")[0]) if "*" in str(size) else 1

@@ -1,7 +1,6 @@
 r"""The 3×3 convolution, with two ways to its weight gradient: as products, and as XLA's convolution."""
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 

@@ -112,7 +112,7 @@ def is_decided_somewhere(
             if time.monotonic() > deadline:
                 return False
             source = random.Random(seed)
-            point = [_draw(a, source, _anywhere) for a in view.arguments]
+            point = [_draw(a, source, _far_and_wide if large else _anywhere) for a in view.arguments]
             if large and all_apart(view.programs, [_numeric(value) for value in point]):
                 return True
             try:
@@ -238,6 +238,10 @@ def _simple(source: random.Random) -> Fraction:
 
 def _anywhere(source: random.Random) -> Fraction:
     return Fraction(source.randint(-600, 600), 97)
+
+
+def _far_and_wide(source: random.Random) -> Fraction:
+    return Fraction(source.randint(-(10**9), 10**9), 166_666_667)
 
 
 def _draw(

@@ -36,6 +36,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from jax import export
+
 from bnjax.errors import one_line
 from bnjax.prove.counterexample import Counterexample
 from bnjax.prove.field import Obligation
@@ -45,7 +47,7 @@ from bnjax.prove.program import Program
 from bnjax.prove.proof import Proof
 from bnjax.prove.questions import Question, recorded
 from bnjax.prove.sizes import points, solved, substituted, words
-from bnjax.prove.tracing import SCOPE, Argument, marks
+from bnjax.prove.tracing import Argument, marks
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -153,7 +155,7 @@ def _examine(program: Program) -> ModelProof:
     waiting: list[dict[str, str]] = [whole]
     while waiting:
         sizes = waiting.pop(0)
-        for question in found.look_at(sizes, always=sizes != whole):
+        for question in found.look_at(sizes):
             case = _case(sizes, question)
             if case is None or len(found.visited) > _CASES:
                 found.leave_open(question)
@@ -176,10 +178,10 @@ class _Found:
         self.open: list[Obligation] = []
         self._lemmas: list[Lemma] = []
 
-    def look_at(self, sizes: Mapping[str, str], always: bool = False) -> list[Question]:
+    def look_at(self, sizes: Mapping[str, str]) -> list[Question]:
         """Prove what is new where the sizes are these words; what Python asked of them meanwhile.
 
-        `always` says that rules of their own are new there: the program asked for these very sizes.
+        A lemma about a rule traces the network itself, and hears for itself what is asked there.
         """
         self.visited.append(dict(sizes))
         with recorded() as questions:
@@ -195,7 +197,7 @@ class _Found:
 
         for lemma in lemmas(network, network_at, symbols):
             key = lemma.key()
-            if key in covered and not (always and lemma.place is not None):
+            if key in covered:
                 self._seen(key, lemma)
             else:
                 covered.add(key)
@@ -255,7 +257,8 @@ def _conditions(piece: ModelPiece) -> list[Obligation]:
 
 def _dimensions(program: Program, sizes: Mapping[str, str]) -> Sizes:
     """The sizes that words say, as JAX has them."""
-    return {name: Argument(name, (word,)).shape(SCOPE)[0] for name, word in sizes.items()}
+    scope = export.SymbolicScope()
+    return {name: Argument(name, (word,)).shape(scope)[0] for name, word in sizes.items()}
 
 
 def _evaluated(word: str, given: Sizes) -> Any:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+from jax import export
 from jax.extend.core import ClosedJaxpr
 
 from bnjax.jaxprs import replaced
 from bnjax.prove.pieces import Network, Sizes, Value
-from bnjax.prove.tracing import SCOPE, Argument, parse_arguments
+from bnjax.prove.tracing import Argument, parse_arguments
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -30,7 +31,7 @@ class Program:
         self.parameters = parameters
         self.state = state
         self.arguments = tuple(arguments)
-        self._traced: dict[tuple, Network] = {}
+        self._traced: dict[tuple, tuple[export.SymbolicScope | None, Network]] = {}
 
     @classmethod
     def of(cls, model: "nnx.Module", shapes: Sequence[str], loss: Callable | None) -> "Program":
@@ -63,9 +64,12 @@ class Program:
         """The size symbols, in order."""
         return sorted(set().union(*(a.symbols() for a in self.arguments)))
 
-    def jaxpr(self, sizes: Mapping[str, int | str], gradient: bool = False) -> ClosedJaxpr:
-        """The program, or its gradient's, with words or numbers for the size symbols."""
-        inputs = [jax.ShapeDtypeStruct(a.at(sizes).shape(SCOPE), a.dtype) for a in self.arguments]
+    def jaxpr(
+        self, sizes: Mapping[str, str], gradient: bool = False, scope: export.SymbolicScope | None = None
+    ) -> ClosedJaxpr:
+        """The program, or its gradient's, with words for the size symbols; traced anew in a new scope."""
+        scope = scope or export.SymbolicScope()
+        inputs = [jax.ShapeDtypeStruct(a.at(sizes).shape(scope), a.dtype) for a in self.arguments]
         given = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (self.parameters, self.state)
         )
@@ -81,9 +85,9 @@ class Program:
         outputs, pull = jax.vjp(partial, parameters, [inputs[k] for k in places])
         return pull(jax.tree.map(jnp.ones_like, outputs))
 
-    def network(self, sizes: Mapping[str, int | str]) -> Network:
+    def network(self, sizes: Mapping[str, str], scope: export.SymbolicScope | None = None) -> Network:
         """The network taken apart, traced anew."""
-        jaxpr = self.jaxpr(sizes)
+        jaxpr = self.jaxpr(sizes, scope=scope)
         layers = [_layer(path) for path, _ in jax.tree_util.tree_leaves_with_path(self.parameters)]
         held = len(jaxpr.in_avals) - len(layers) - len(self.arguments)
         inputs = [
@@ -98,12 +102,18 @@ class Program:
         return Network(jaxpr, inputs)
 
     def network_at(self, sizes: Sizes) -> Network:
-        """The network where the size symbols are these sizes, traced once."""
+        """The network where the size symbols are these sizes, as a part of the program that has them.
+
+        It is traced once for each scope of symbols, which is one for each time that a program is traced.
+        """
         given = {name: sizes[name] for name in self.symbols}
-        key = tuple(map(str, given.values()))
+        scopes = [size.scope for size in given.values() if not isinstance(size, int)]
+        scope = scopes[0] if scopes else None
+        key = (id(scope), *map(str, given.values()))
         if key not in self._traced:
-            self._traced[key] = self.network({name: str(size) for name, size in given.items()})
-        return self._traced[key]
+            words = {name: str(size) for name, size in given.items()}
+            self._traced[key] = scope, self.network(words, scope)
+        return self._traced[key][1]
 
 
 def _positional(function: Callable) -> list[str]:

@@ -16,9 +16,6 @@ from jax.extend.core import primitives as jaxs
 from bnjax.jaxprs import called, equations, parameter_names, replaced, source_line, walk
 from bnjax.prove.space import Size
 
-# one for all traces: what was traced before can be part of a program that is traced now
-SCOPE = export.SymbolicScope()
-
 
 @dataclass(frozen=True)
 class Argument:
@@ -145,7 +142,7 @@ def trace(op: Callable, primal: Callable, arguments: tuple[Argument, ...]) -> Pr
     Raises ValueError where the two return different structures, shapes or kinds of numbers, and whatever
     the two functions raise.
     """
-    scope = SCOPE
+    scope = export.SymbolicScope()
     structs = [jax.ShapeDtypeStruct(a.shape(scope), a.dtype) for a in arguments]
     (mine, op_structure), (theirs, structure) = (_program(f, structs) for f in (op, primal))
     if op_structure != structure:

@@ -75,7 +75,68 @@ def test_a_network_that_asks_for_a_size_is_looked_at_there():
 
     proof = prove_model(Branch(), "N 4")
     assert proof.status == "refuted", str(proof)
-    assert "at N = 7" in proof.reason
+    assert len(proof.counterexample.point["x0"]) == 7
+
+
+def test_another_program_at_one_size_is_a_piece_of_its_own():
+    class Branch(nnx.Module):
+        def __call__(self, x):
+            return jax.lax.sort(x, dimension=1) if x.shape[0] == 7 else x * x
+
+    proof = prove_model(Branch(), "N 4")
+    assert proof.status == "conditional", str(proof)
+    assert [piece.name for piece in proof.pieces] == ["mul", "sort at N = 7"]
+
+
+def test_labels_are_integers_below_the_number_of_classes():
+    def loss(logits, labels):
+        picked = jnp.take_along_axis(logits, labels[:, None], axis=-1, mode="promise_in_bounds")
+        return -picked.mean()
+
+    proof = prove_model(MLP(nnx.tanh), "N 4", loss=loss)
+    assert proof.status == "proved", str(proof)
+    assert "[N] of integers below 3" in proof.claim
+
+
+def test_a_reshape_is_proved_in_the_factors_that_it_merges_or_splits():
+    class Heads(nnx.Module):
+        def __call__(self, x):
+            return x.reshape(x.shape[0], 2, 6).reshape(x.shape[0], -1)
+
+    assert prove_model(Heads(), "N 3 4").status != "refuted"
+    assert prove_model(Heads(), "N 12").status == "proved"
+
+
+def test_state_and_what_is_drawn_at_random_are_held_constant():
+    class Noisy(nnx.Module):
+        def __init__(self):
+            self.norm = nnx.BatchNorm(4, rngs=nnx.Rngs(0))
+            self.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            return self.dropout(self.norm(x))
+
+    proof = prove_model(Noisy(), "N 4")
+    assert proof.status == "proved", str(proof)
+    assert "select_n" in {piece.name for piece in proof.pieces}
+
+
+def test_the_lemma_of_a_rule_divides_by_the_size_that_the_network_divides_by():
+    """The rule is right for w = n only: that it gets n in this network is part of the lemma."""
+    mean = with_rule(
+        lambda x, n: x.sum(0) / n,
+        lambda args, dy: (jnp.broadcast_to(dy / args[0].shape[0], args[0].shape), None),
+    )
+
+    class Mean(nnx.Module):
+        def __init__(self, factor):
+            self.factor = factor
+
+        def __call__(self, x):
+            return mean(x, self.factor * jnp.float32(1) * x.shape[0])
+
+    assert prove_model(Mean(1.0), "N 4").status == "proved"
+    assert prove_model(Mean(2.0), "N 4").status == "refuted"
 
 
 def test_what_fails_is_refused_and_what_is_asked_wrongly_raises():

@@ -93,6 +93,13 @@ class CifarCNN(nnx.Module):
     Raises:
       ValueError: another `norm` or `init`.
 
+    Example:
+      >>> from flax import nnx
+      >>> from bnjax.models import CifarCNN, parameter_count
+      >>> network = nnx.eval_shape(lambda: CifarCNN("batch", rngs=nnx.Rngs(0)))  # shapes alone, nothing drawn
+      >>> parameter_count(network)
+      2431210
+
     Source: *Verified Deep Learning with Lean 4*, chapter 5.
     """
 
@@ -158,5 +165,12 @@ def _norm(channels: int, cpu_kernels: bool) -> BatchNormRelu:
 
 
 def parameter_count(model: nnx.Module) -> int:
-    """How many trainable numbers `model` has (running statistics are not trained)."""
+    """How many trainable numbers `model` has (running statistics are not trained).
+
+    Example:
+      >>> from flax import nnx
+      >>> from bnjax.models import parameter_count
+      >>> parameter_count(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
+      8
+    """
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

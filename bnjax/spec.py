@@ -50,7 +50,20 @@ class Parts(NamedTuple):
 
 @dataclass(frozen=True)
 class conv2d:
-    """A convolution with bias, zeros beyond the edges ("SAME"), then the activation."""
+    """A convolution with bias, zeros beyond the edges ("SAME"), then the activation.
+
+    Args:
+      inputs, outputs: channels.
+      kernel: the height and the width of the kernel.
+      activation: "relu" or "identity".
+      stride: how many pixels the kernel moves on, in both directions.
+
+    Example:
+      >>> from bnjax.models import conv2d
+      >>> layer = conv2d(3, 32, 3, "relu")
+      >>> layer.shape((32, 32, 3)), layer.parameter_count()
+      ((32, 32, 32), 896)
+    """
 
     inputs: int
     outputs: int
@@ -73,7 +86,19 @@ class conv2d:
 
 @dataclass(frozen=True)
 class conv_bn:
-    """A convolution without bias, which the norm would subtract again; batch norm; ReLU."""
+    """A convolution without bias, which the norm would subtract again; batch norm; ReLU.
+
+    Args:
+      inputs, outputs: channels.
+      kernel: the height and the width of the kernel.
+      stride: how many pixels the kernel moves on, in both directions.
+
+    Example:
+      >>> from bnjax.models import conv_bn
+      >>> layer = conv_bn(3, 32, 3, stride=2)
+      >>> layer.shape((32, 32, 3)), layer.parameter_count()
+      ((16, 16, 32), 928)
+    """
 
     inputs: int
     outputs: int
@@ -99,7 +124,17 @@ class conv_bn:
 
 @dataclass(frozen=True)
 class max_pool:
-    """The largest of each size×size window, as many as fit, `stride` apart."""
+    """The largest of each size×size window, as many as fit, `stride` apart.
+
+    Args:
+      size: the height and the width of a window, in pixels.
+      stride: from one window to the next, in pixels.
+
+    Example:
+      >>> from bnjax.models import max_pool
+      >>> max_pool(2, 2).shape((32, 32, 64))
+      (16, 16, 64)
+    """
 
     size: int
     stride: int
@@ -124,7 +159,13 @@ class max_pool:
 
 @dataclass(frozen=True)
 class flatten:
-    """An image as one vector."""
+    """An image as one vector.
+
+    Example:
+      >>> from bnjax.models import flatten
+      >>> flatten().shape((8, 8, 64))
+      (4096,)
+    """
 
     def shape(self, before: Shape) -> Shape:
         """(H, W, C) -> (HWC,)."""
@@ -141,7 +182,18 @@ class flatten:
 
 @dataclass(frozen=True)
 class dense:
-    """A matrix and a bias, then the activation."""
+    """A matrix and a bias, then the activation.
+
+    Args:
+      inputs, outputs: how many numbers.
+      activation: "relu" or "identity".
+
+    Example:
+      >>> from bnjax.models import dense
+      >>> layer = dense(512, 10)
+      >>> layer.shape((512,)), layer.parameter_count()
+      ((10,), 5130)
+    """
 
     inputs: int
     outputs: int
@@ -183,9 +235,11 @@ class NetSpec:
       ValueError: a layer does not take what the one before it gives, or a size is not a positive integer;
         the message names the layer.
 
-    Example::
-
-        NetSpec("small", [conv_bn(3, 16, 3, stride=2), max_pool(2, 2), flatten(), dense(1024, 10)])
+    Example:
+      >>> from bnjax.models import NetSpec, conv_bn, dense, flatten, max_pool
+      >>> small = NetSpec("small", [conv_bn(3, 16, 3, stride=2), max_pool(2, 2), flatten(), dense(1024, 10)])
+      >>> small.shapes(), small.parameter_count()
+      ([(16, 16, 16), (8, 8, 16), (1024,), (10,)], 10714)
     """
 
     name: str

@@ -44,6 +44,16 @@ def check_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) ->
       A `CheckReport`: `.ok`, `.verdict`, `.failures`, and a table as its `str`.  The verdict is "ok",
       "WRONG", or "could not be checked": also where some argument's cotangent was zero wherever it was
       looked at, for then nothing was seen of it.  Whatever `op` raises is in the report; nothing escapes.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, bnjax
+      >>> def center(x):
+      ...     return x - jnp.mean(x)
+      >>> wrong = jax.custom_vjp(center)
+      >>> wrong.defvjp(lambda x: (center(x), None), lambda _, dy: (dy,))  # forgot the −1/n
+      >>> report = bnjax.check_vjp(wrong, center, jnp.arange(4.0))
+      >>> report.verdict, report.worst.argument
+      ('WRONG', 'x')
     """
     start = time.perf_counter()
     record = Record(name_of(op))
@@ -90,7 +100,14 @@ def _gave_up(error: Exception) -> Finding:
 
 
 def assert_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) -> None:
-    """Raise AssertionError, with the report, unless `check_vjp(op, primal, *args)` is ok."""
+    """Raise AssertionError, with the report, unless `check_vjp(op, primal, *args)` is ok.
+
+    Arguments (op, primal, args) are those of `check_vjp`.
+
+    Example:
+      >>> import jax.numpy as jnp, bnjax
+      >>> bnjax.assert_vjp(jnp.sin, lambda x: jnp.sin(x), 0.5)
+    """
     report = check_vjp(op, primal, *args)
     if not report.ok:
         raise AssertionError(str(report))

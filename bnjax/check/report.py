@@ -101,6 +101,21 @@ class CheckReport:
     `verdict` is one of three: "ok"; "WRONG", where a failure shows the rule to be so; and "could not be
     checked", where every failure is of the stages oracle or evidence: the primal cannot be run or
     differentiated, its derivative has no bound, nothing was seen of an argument, or the check itself gave up.
+
+    Attributes:
+      name: of the op.
+      stages: the examinations made, each with the number of its comparisons.
+      failures: one a stage and argument, its worst.
+      notes: what else there is to say.
+      seconds: wall-clock time.
+
+    Example:
+      >>> import jax.numpy as jnp, bnjax
+      >>> report = bnjax.check_vjp(jnp.sin, lambda x: jnp.sin(x), 0.5)
+      >>> report.verdict, report.ok, report.worst
+      ('ok', True, None)
+      >>> report.stages[0].name
+      'oracle'
     """
 
     name: str

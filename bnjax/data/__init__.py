@@ -18,8 +18,17 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         disk, see :mod:`bnjax.data.cifar10`).
       data_dir: where tensorflow-datasets keeps its data; ``synthetic`` does not look at it.
 
+    Returns:
+      uint8 images (N, 32, 32, 3) and int32 labels (N,) from 0 to 9, for training and for testing.
+
     Raises:
       UserError: an unknown name, or data that is absent or broken.
+
+    Example:
+      >>> import bnjax
+      >>> bnjax.data.load("cifar100")
+      Traceback (most recent call last):
+      bnjax.errors.UserError: unknown data set 'cifar100'; the data sets are synthetic, cifar10
     """
     # Each reader is imported when asked for, so that neither pays for the other's dependencies.
     if name == "synthetic":

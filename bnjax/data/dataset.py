@@ -12,7 +12,18 @@ CLASSES = 10
 
 
 class Dataset(NamedTuple):
-    """Images in NHWC order with their labels; ``N`` may differ between the two splits."""
+    """Images in NHWC order with their labels; ``N`` may differ between the two splits.
+
+    Attributes:
+      train_images, test_images: uint8 (N, 32, 32, 3), pixel values from 0 to 255.
+      train_labels, test_labels: int32 (N,), from 0 to 9.
+
+    Example:
+      >>> from bnjax.data import synthetic
+      >>> data = synthetic.generate(train=20, test=10)
+      >>> data.train_images.shape, data.test_labels.shape
+      ((20, 32, 32, 3), (10,))
+    """
 
     train_images: NDArray[np.uint8]  # (N, 32, 32, 3)
     train_labels: NDArray[np.int32]  # (N,)
@@ -21,7 +32,16 @@ class Dataset(NamedTuple):
 
 
 def check(data: Dataset) -> None:
-    """UserError unless these are images and labels that the networks take: uint8 NHWC, and ten classes."""
+    """UserError unless these are images and labels that the networks take: uint8 NHWC, and ten classes.
+
+    Example:
+      >>> from bnjax.data import check, synthetic
+      >>> data = synthetic.generate(train=20, test=10)
+      >>> check(data)
+      >>> check(data._replace(test_labels=data.test_labels + 1))
+      Traceback (most recent call last):
+      bnjax.errors.UserError: test_labels must be from 0 to 9, got 1 to 10
+    """
     for split in ("train", "test"):
         images, labels = getattr(data, f"{split}_images"), getattr(data, f"{split}_labels")
         if images.dtype != np.uint8 or images.shape[1:] != IMAGE_SHAPE or not len(images):

@@ -50,6 +50,12 @@ def generate(seed: int = 0, train: int = 10_000, test: int = 2_000) -> Dataset:
     Returns:
       Shuffled uint8 images (N, 32, 32, 3) and int32 labels (N,) for both splits.
 
+    Example:
+      >>> from bnjax.data import synthetic
+      >>> data = synthetic.generate(seed=0, train=20, test=10)
+      >>> sorted(data.test_labels.tolist())
+      [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+
     Source: generated; no image is taken from anywhere.
     """
     return Dataset(

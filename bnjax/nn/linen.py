@@ -20,11 +20,16 @@ class BatchNorm(nn.BatchNorm):
     One attribute is not Flax's, nor an argument: of a subclass with `cpu_kernels = True` training runs the
     kernels of `bnjax.ops.cpu`, as of `bnjax.nn.nnx.BatchNorm`.
 
-    Example::
-
-        layer = bnjax.nn.linen.BatchNorm(use_running_average=False)
-        variables = layer.init(jax.random.key(0), x)               # x: (N, H, W, C)
-        y, updates = layer.apply(variables, x, mutable=["batch_stats"])
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import bnjax.nn.linen
+      >>> x = jnp.array([[0.0, 2.0], [2.0, 6.0]])  # (N, C), or (N, H, W, C)
+      >>> layer = bnjax.nn.linen.BatchNorm(use_running_average=False)
+      >>> variables = layer.init(jax.random.key(0), x)
+      >>> y, updates = layer.apply(variables, x, mutable=["batch_stats"])
+      >>> print(jnp.round(y, 3), updates["batch_stats"]["mean"])
+      [[-1. -1.]
+       [ 1.  1.]] [0.01 0.04]
     """
 
     cpu_kernels = False  # without a type it is no field, and the constructor is Flax's

@@ -45,11 +45,17 @@ class BatchNorm(nnx.BatchNorm):
     where they apply.  They are not what is checked and proved, so they are asked for, never taken by
     themselves.
 
-    Example::
-
-        layer = bnjax.nn.nnx.BatchNorm(32, rngs=nnx.Rngs(0))
-        y = layer(x)                             # x: (N, H, W, 32); updates layer.mean and layer.var
-        y = layer(x, use_running_average=True)   # evaluation mode
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import bnjax.nn.nnx
+      >>> layer = bnjax.nn.nnx.BatchNorm(2, rngs=nnx.Rngs(0))
+      >>> x = jnp.array([[0.0, 2.0], [2.0, 6.0]])  # (N, 2), or (N, H, W, 2)
+      >>> y = layer(x, use_running_average=False)  # updates layer.mean and layer.var
+      >>> print(jnp.round(y, 3), layer.mean[...])
+      [[-1. -1.]
+       [ 1.  1.]] [0.01 0.04]
+      >>> y = layer(x, use_running_average=True)  # evaluation mode
     """
 
     cpu_kernels = False
@@ -112,6 +118,15 @@ class BatchNormRelu(BatchNorm):
     Constructor, call, state and checkpoints are `BatchNorm`'s, and so are NaN, infinities and every
     derivative.  The backward pass keeps the layer's input alone; of the two layers apart it keeps the input
     and ReLU's as well.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import bnjax.nn.nnx
+      >>> layer = bnjax.nn.nnx.BatchNormRelu(2, rngs=nnx.Rngs(0))
+      >>> print(jnp.round(layer(jnp.array([[0.0, 2.0], [2.0, 6.0]]), use_running_average=False), 3))
+      [[0. 0.]
+       [1. 1.]]
     """
 
     _relu = True

@@ -34,16 +34,21 @@ def batch_norm_state(state_dict: Mapping[str, Any], prefix: str = "") -> dict[st
 
     Returns:
       The float32 arrays `scale`, `bias`, `mean`, `var`, each of one number a channel, as far as the
-      module has them (`affine=False` has neither of the first two)::
-
-          nnx.update(layer, batch_norm_state(module.state_dict()))
-
-      For Linen, `scale` and `bias` belong in `params`, `mean` and `var` in `batch_stats`.
+      module has them (`affine=False` has neither of the first two).  An NNX layer takes them by
+      `nnx.update(layer, batch_norm_state(module.state_dict()))`; for Linen, `scale` and `bias` belong in
+      `params`, `mean` and `var` in `batch_stats`.
 
     Raises:
       KeyError: under `prefix` is no BatchNorm: nothing at all, or no running statistics
         (`track_running_stats=False` keeps none, and then there is no evaluation mode to carry over).
       ValueError: an entry is not one number a channel.
+
+    Example:
+      >>> import numpy as np
+      >>> from bnjax.nn.torch import batch_norm_state
+      >>> checkpoint = {"bn1.running_mean": np.array([1.0, 2.0]), "bn1.running_var": np.array([4.0, 9.0])}
+      >>> batch_norm_state(checkpoint, prefix="bn1.")
+      {'mean': array([1., 2.], dtype=float32), 'var': array([4., 9.], dtype=float32)}
     """
     found = {
         ours: state_dict[prefix + theirs] for ours, theirs in _NAMES.items() if prefix + theirs in state_dict
@@ -74,6 +79,19 @@ def batch_norm_state_dict(state: Mapping[str, Any], prefix: str = "") -> dict[st
 
     Raises:
       KeyError: `mean` or `var` is missing.
+
+    Example:
+      >>> from flax import nnx
+      >>> import bnjax.nn.nnx
+      >>> from bnjax.nn.torch import batch_norm_state_dict
+      >>> layer = bnjax.nn.nnx.BatchNorm(2, rngs=nnx.Rngs(0))
+      >>> for name, array in batch_norm_state_dict(nnx.state(layer), prefix="bn1.").items():
+      ...     print(name, array)
+      bn1.weight [1. 1.]
+      bn1.bias [0. 0.]
+      bn1.running_mean [0. 0.]
+      bn1.running_var [1. 1.]
+      bn1.num_batches_tracked 0
     """
     missing = [name for name in ("mean", "var") if name not in state]
     if missing:

@@ -42,7 +42,13 @@ def batch_norm_relu(
     The backward pass keeps x and four numbers a channel, and computes z again: neither y nor a mask of it
     is kept.  A NaN comes through, as in `jax.nn.relu`.  Forward and reverse mode both work.
 
-    Arguments, result and errors are those of `bnjax.batch_norm`.
+    Arguments (x, gamma, beta, eps, axis), result and errors are those of `bnjax.batch_norm`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, bnjax
+      >>> y, vjp = jax.vjp(bnjax.ops.batch_norm_relu, jnp.array([3.0, -1.0, -1.0, -1.0]), 2.0, 0.0, 1.0)
+      >>> print(y, vjp(jnp.ones(4))[0])  # what ReLU cuts off gives no cotangent of its own
+      [3. 0. 0. 0.] [ 0.1875 -0.0625 -0.0625 -0.0625]
 
     Source: theorem 34 of *Verified Deep Learning with Lean 4*, chapter 5; the convention at 0 is
     `jax.nn.relu`'s.
@@ -75,7 +81,17 @@ def batch_norm_relu_with_statistics(
     axis_name: str | Sequence[str] | None = None,
     axis_index_groups: Groups | None = None,
 ) -> BatchNormOutput:
-    """`batch_norm_relu`, and the statistics it took: `sync_batch_norm` followed by ReLU, as one rule."""
+    """`batch_norm_relu`, and the statistics it took: `sync_batch_norm` followed by ReLU, as one rule.
+
+    Arguments (x, gamma, beta, eps, axis, where, axis_name, axis_index_groups), result and errors are those of
+    `bnjax.theorems.sync_batch_norm`.
+
+    Example:
+      >>> import jax.numpy as jnp, bnjax
+      >>> x, counts = jnp.array([1.0, -1.0, 99.0]), jnp.array([True, True, False])
+      >>> print(*bnjax.ops.batch_norm_relu_with_statistics(x, 1.0, 0.0, 3.0, where=counts))
+      [ 0.5  0.  49.5] 0.0 1.0 2.0
+    """
     given = Parameters(x, gamma, beta, eps)
     return sync_batch_norm_by(_batch_norm_relu, given, where, axis, axis_name, axis_index_groups)
 

@@ -57,6 +57,15 @@ def conv(
 
     Raises:
       TypeError, ValueError: as `jax.lax.conv_general_dilated`; another `weight_gradient`.
+
+    Example:
+      >>> import jax.numpy as jnp, bnjax
+      >>> print(bnjax.ops.conv(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0])
+      [[4. 6. 4.]
+       [6. 9. 6.]
+       [4. 6. 4.]]
+
+    Source: `jax.lax.conv_general_dilated`, whose values these are.
     """
     if weight_gradient not in WEIGHT_GRADIENTS:
         raise ValueError(f"weight_gradient must be one of {tuple(WEIGHT_GRADIENTS)}, got {weight_gradient!r}")

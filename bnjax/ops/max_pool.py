@@ -33,6 +33,13 @@ def max_pool(
 
     Raises:
       ValueError: x has not four dimensions.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, bnjax
+      >>> y, vjp = jax.vjp(bnjax.ops.max_pool, jnp.arange(4.0).reshape(1, 2, 2, 1))
+      >>> (dx,) = vjp(jnp.full((1, 1, 1, 1), 5.0))
+      >>> print(y.ravel(), dx.ravel())
+      [3.] [0. 0. 0. 5.]
     """
     if x.ndim != 4:
         raise ValueError(f"x must be images (N, H, W, C), got shape {x.shape}")

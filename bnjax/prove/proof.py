@@ -33,6 +33,12 @@ class Proof:
       where: the user's source line, for a refusal.
       seconds: wall-clock time.
       kinks: off what the derivative is claimed: comparisons of data that the primal makes.
+
+    Example:
+      >>> import jax.numpy as jnp, bnjax
+      >>> proof = bnjax.prove_vjp(jnp.reciprocal, lambda x: 1 / x, "n")
+      >>> proof.status, proof.obligations[0].claim
+      ('conditional', 'x[a] ≠ 0')
     """
 
     status: str
@@ -50,6 +56,12 @@ class Proof:
 
         Whatever the status is: Coq says whether the script is a proof.  Raises ValueError for a program that
         cannot be printed, with the primitive and the line.
+
+        Example:
+          >>> import jax.numpy as jnp, bnjax
+          >>> proof = bnjax.prove_vjp(bnjax.center, lambda x: x - jnp.mean(x), "n")
+          >>> "Theorem vjp_is_the_derivative (n : nat)" in proof.coq()
+          True
         """
         from bnjax.prove.coq import script
 

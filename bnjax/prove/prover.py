@@ -36,6 +36,18 @@ def prove_vjp(
     what Python asks of a size is recorded, and each such case is proved too, or becomes an obligation. So
     are the programs traced at some numbers, small, mixed and one larger.
 
+    Example:
+      >>> import jax, jax.numpy as jnp, bnjax
+      >>> def center(x):
+      ...     return x - jnp.mean(x)
+      >>> bnjax.prove_vjp(bnjax.center, center, "n").status
+      'proved'
+      >>> wrong = jax.custom_vjp(center)
+      >>> wrong.defvjp(lambda x: (center(x), None), lambda _, dy: (dy,))  # forgot the −1/n
+      >>> print(bnjax.prove_vjp(wrong, center, "n").counterexample)
+      counterexample: dy = [0, -6], x = [2, 0]
+        the cotangent of x[0]: the op gives 0, the primal 3 (in float64: 0 and 3)
+
     Args:
       op: a function with a hand VJP, of float arrays.
       primal: the same function in plain JAX.

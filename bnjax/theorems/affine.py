@@ -42,6 +42,13 @@ def affine(
       TypeError: v, γ or β is not real floating point, or `axis` is not made of ints.
       ValueError: `axis` out of range, repeated or empty; γ or β of another shape; an empty batch.
 
+    Example:
+      >>> import jax, jax.numpy as jnp, bnjax
+      >>> y, vjp = jax.vjp(bnjax.affine, jnp.array([1.0, 2.0, 3.0]), 2.0, 0.5)
+      >>> dv, dgamma, dbeta = vjp(jnp.array([1.0, 0.0, 1.0]))
+      >>> print(y, dv, dgamma, dbeta)
+      [2.5 4.5 6.5] [2. 0. 2.] 4.0 2.0
+
     Source: *Verified Deep Learning with Lean 4*, chapter 5.
     """
     return _affine(*_arguments(v, gamma, beta, axis))

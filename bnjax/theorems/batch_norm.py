@@ -50,6 +50,13 @@ def batch_norm(
       ValueError: ε ≤ 0, NaN or infinite (when concrete); `axis` out of range, repeated or empty; γ or β
         of another shape; an empty batch.
 
+    Example:
+      >>> import jax, jax.numpy as jnp, bnjax
+      >>> y, vjp = jax.vjp(bnjax.batch_norm, jnp.array([3.0, -1.0, -1.0, -1.0]), 2.0, 1.0, 1.0)
+      >>> dx, dgamma, dbeta, deps = vjp(jnp.array([1.0, 0.0, 0.0, 0.0]))
+      >>> print(y, dx, dgamma, dbeta, deps)  # μ = 0, σ² = 3
+      [4. 0. 0. 0.] [ 0.1875 -0.0625 -0.0625 -0.0625] 1.5 1.0 -0.375
+
     Source: *Verified Deep Learning with Lean 4*, chapter 5, after Ioffe & Szegedy 2015.
     """
     check_positive("eps", eps)
@@ -82,7 +89,21 @@ def batch_norm_jacobian(
 
 
 class BatchNormOutput(NamedTuple):
-    """y, the statistics it was made with, and how many elements a channel they were taken over."""
+    """y, the statistics it was made with, and how many elements a channel they were taken over.
+
+    Attributes:
+      y: the normalized array, of x's shape and dtype.
+      mean, var: μ, in units of x, and the biased σ², in units of x²; the shape of x's kept axes, float32
+        (float64 for float64).
+      elements: n; or, where there may be a mask, an array of the shape of μ.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from bnjax.theorems import batch_norm_with_statistics
+      >>> y, mean, var, n = batch_norm_with_statistics(jnp.array([1.0, 3.0, 5.0, 7.0]), 1.0, 0.0)
+      >>> print(mean, var, n)
+      4.0 5.0 4
+    """
 
     y: jax.Array
     mean: jax.Array
@@ -100,8 +121,15 @@ def batch_norm_with_statistics(
 ) -> BatchNormOutput:
     """`batch_norm`, and the μ and biased σ² it took, for a layer's running statistics.
 
-    Arguments and errors are those of `batch_norm`.  μ and σ² have the shape of the kept axes; they are
-    constants to the derivative, as under `jax.lax.stop_gradient`.
+    Arguments (x, gamma, beta, eps, axis) and errors are those of `batch_norm`.  μ and σ² have the shape of
+    the kept axes; they are constants to the derivative, as under `jax.lax.stop_gradient`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from bnjax.theorems import batch_norm_with_statistics
+      >>> output = batch_norm_with_statistics(jnp.array([[1.0, 0.0], [3.0, 8.0]]), jnp.ones(2), jnp.zeros(2))
+      >>> print(output.mean, output.var, output.elements)  # of each column
+      [2. 4.] [ 1. 16.] 2
     """
     return batch_norm_by(_batch_norm, x, gamma, beta, eps, axis)
 

@@ -30,6 +30,13 @@ def center(x: ArrayLike, *, axis: Axes = 0) -> jax.Array:
       TypeError: x is not real floating point, or `axis` is not made of ints.
       ValueError: `axis` out of range, repeated or empty; an empty batch.
 
+    Example:
+      >>> import jax, jax.numpy as jnp, bnjax
+      >>> y, vjp = jax.vjp(bnjax.center, jnp.array([4.0, 1.0, 1.0]))
+      >>> (dx,) = vjp(jnp.array([3.0, 0.0, 0.0]))
+      >>> print(y, dx)
+      [ 2. -1. -1.] [ 2. -1. -1.]
+
     Source: *Verified Deep Learning with Lean 4*, chapter 5.
     """
     return _center(*reduction(x, axis))

@@ -45,6 +45,14 @@ def batch_norm_inference(
       ValueError: ε < 0, NaN or infinite (when concrete); `axis` out of range or repeated; a parameter of
         another shape.
 
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from bnjax.theorems import batch_norm_inference
+      >>> x, m, v = jnp.array([5.0, 1.0]), 1.0, 3.0
+      >>> y, vjp = jax.vjp(lambda x: batch_norm_inference(x, 2.0, 0.5, m, v, 1.0), x)
+      >>> print(y, *vjp(jnp.array([1.0, 0.0])))  # the second example feels nothing of the first
+      [4.5 0.5] [1. 0.]
+
     Source: Ioffe & Szegedy 2015, algorithm 2.
     """
     check_positive("eps", eps, or_zero=True)
@@ -61,7 +69,16 @@ def batch_norm_inference_primal(
     *,
     axis: Axes = 0,
 ) -> jax.Array:
-    """The forward of `batch_norm_inference` without the hand VJP: what autodiff differentiates."""
+    """The forward of `batch_norm_inference` without the hand VJP: what autodiff differentiates.
+
+    Arguments (x, gamma, beta, mean, var, eps, axis), result and errors are those of `batch_norm_inference`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from bnjax.theorems import batch_norm_inference_primal
+      >>> print(batch_norm_inference_primal(jnp.array([5.0, 1.0]), 2.0, 0.5, 1.0, 3.0, 1.0))
+      [4.5 0.5]
+    """
     return _forward(*_arguments(x, gamma, beta, mean, var, eps, axis))
 
 

@@ -41,6 +41,12 @@ def inverse_stddev(x: ArrayLike, eps: ArrayLike = 1e-5, *, axis: Axes = 0) -> ja
       ValueError: ε ≤ 0, NaN or infinite (when concrete); `axis` out of range, repeated or empty; an
         empty batch.
 
+    Example:
+      >>> import jax, jax.numpy as jnp, bnjax
+      >>> istd, gradient = jax.value_and_grad(bnjax.inverse_stddev)(jnp.array([1.0, -1.0]), 3.0)
+      >>> print(istd, gradient)  # σ² = 1
+      0.5 [-0.0625  0.0625]
+
     Source: *Verified Deep Learning with Lean 4*, chapter 5.
     """
     check_positive("eps", eps)
@@ -70,6 +76,24 @@ def gradient_norm_bound(n: int, eps: ArrayLike) -> jax.Array:
 
     Attained, for n ≥ 2, exactly where σ² = ε/2.  It follows from ‖∇istd‖² = istd⁶·σ²/n and
     4(σ²+ε)³ − 27ε²σ² = (2σ²−ε)²(σ²+4ε) ≥ 0.  As ε → 0 it diverges like 1/ε.
+
+    Args:
+      n: the size of the batch, at least 1.
+      eps: ε > 0, an array of any shape, in units of x².
+
+    Returns:
+      B, of the shape and dtype of ε, in units of 1/x².
+
+    Raises:
+      TypeError: ε is not a real number.
+      ValueError: n < 1; ε ≤ 0, NaN or infinite (when concrete).
+
+    Example:
+      >>> from bnjax.theorems import gradient_norm_bound
+      >>> print(f"{gradient_norm_bound(4, 1.0):.4f}")
+      0.1925
+
+    Source: theorem 31 of *Verified Deep Learning with Lean 4*, chapter 5.
     """
     _check_batch_size(n)
     check_positive("eps", eps)
@@ -81,6 +105,13 @@ def partial_derivative_bound(n: int, eps: ArrayLike) -> jax.Array:
 
     Attained where σ² = ε/2 and x_i is the only outlier, by Samuelson's inequality
     (x_i − μ)² ≤ (n−1)·σ².  For n = 1 it is 0: istd is constant.
+
+    Arguments, result and errors are those of `gradient_norm_bound`, which takes n and eps.
+
+    Example:
+      >>> from bnjax.theorems import partial_derivative_bound
+      >>> print(f"{partial_derivative_bound(4, 1.0):.4f}")
+      0.1667
     """
     _check_batch_size(n)
     check_positive("eps", eps)

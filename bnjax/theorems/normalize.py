@@ -39,6 +39,13 @@ def normalize(x: ArrayLike, eps: ArrayLike = 1e-5, *, axis: Axes = 0) -> jax.Arr
       ValueError: ε ≤ 0, NaN or infinite (when concrete); `axis` out of range, repeated or empty; an
         empty batch.
 
+    Example:
+      >>> import jax, jax.numpy as jnp, bnjax
+      >>> y, vjp = jax.vjp(bnjax.normalize, jnp.array([3.0, -1.0, -1.0, -1.0]), 1.0)
+      >>> dx, deps = vjp(jnp.array([1.0, 0.0, 0.0, 0.0]))
+      >>> print(y, dx, deps)  # μ = 0, σ² = 3
+      [ 1.5 -0.5 -0.5 -0.5] [ 0.09375 -0.03125 -0.03125 -0.03125] -0.1875
+
     Source: *Verified Deep Learning with Lean 4*, chapter 5, after Ioffe & Szegedy 2015.
     """
     check_positive("eps", eps)

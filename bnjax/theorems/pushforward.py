@@ -14,7 +14,20 @@ from bnjax.theorems.statistics import batch_mean, batch_statistics, statistics_d
 
 
 class Pushforward(NamedTuple):
-    """The tangents of y and of the statistics that it was made with."""
+    """The tangents of y and of the statistics that it was made with.
+
+    Attributes:
+      y: ẏ, of x's shape and dtype.
+      mean, var: μ̇ and (σ²)˙, x's shape with the reduced axes set to 1, float32 (float64 for float64).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from bnjax.theorems import batch_norm_pushforward
+      >>> primals = jnp.array([1.0, -1.0]), 1.0, 0.0, 3.0
+      >>> moved = batch_norm_pushforward(primals, (jnp.ones(2), 0.0, 0.0, 0.0))
+      >>> print(moved.mean, moved.var)  # an offset moves the mean alone
+      [1.] [0.]
+    """
 
     y: jax.Array
     mean: jax.Array
@@ -62,6 +75,13 @@ def batch_norm_pushforward(
 
     Raises:
       TypeError, ValueError: as `bnjax.batch_norm`, for the tangents too.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from bnjax.theorems import batch_norm_pushforward
+      >>> x, x_dot = jnp.array([3.0, -1.0, -1.0, -1.0]), jnp.array([1.0, 0.0, 0.0, 0.0])
+      >>> print(batch_norm_pushforward((x, 2.0, 1.0, 1.0), (x_dot, 0.0, 0.0, 0.0)).y)
+      [ 0.1875 -0.0625 -0.0625 -0.0625]
     """
     check_positive("eps", primals[3])
     x, gamma, _, eps, axes = batch_norm_arguments(*primals, axis)

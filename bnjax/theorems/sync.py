@@ -71,6 +71,16 @@ def sync_batch_norm(
       TypeError: as `batch_norm`; `where` not boolean.
       ValueError: ε < 0, NaN or infinite (when concrete); `axis` out of range or repeated; γ or β of another
         shape; `where` not broadcastable to x.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from bnjax.theorems import sync_batch_norm
+      >>> x, counts = jnp.array([[1.0, -1.0], [1.0, 99.0]]), jnp.array([[True, True], [True, False]])
+      >>> def device(x, counts):
+      ...     return sync_batch_norm(x, 1.0, 0.0, where=counts, axis_name="devices")
+      >>> output = jax.vmap(device, axis_name="devices")(x, counts)
+      >>> print([f"{mean:.4f}" for mean in output.mean], output.elements)  # a third, on both devices
+      ['0.3333', '0.3333'] [3. 3.]
     """
     given = Parameters(x, gamma, beta, eps)
     return sync_batch_norm_by(_sync, given, where, axis, axis_name, axis_index_groups)

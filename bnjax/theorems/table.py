@@ -26,6 +26,14 @@ class Theorem:
       jacobian: ∂(op)/∂(first argument) as a dense array, the output's axes before the input's.
       shapes: the arguments' for one channel, a batch of n: "n" a vector of the batch, "" a scalar.
       positive: indices of the arguments that are > 0 by hypothesis (ε).
+
+    Example:
+      >>> import bnjax
+      >>> theorem = bnjax.THEOREMS[-1]
+      >>> theorem.number, theorem.name, theorem.op is bnjax.batch_norm
+      (34, 'full batch norm VJP', True)
+      >>> theorem.shapes, theorem.positive  # x, γ, β, ε
+      (('n', '', '', ''), (3,))
     """
 
     number: int

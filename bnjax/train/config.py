@@ -85,8 +85,19 @@ class Setting(NamedTuple):
 class Config:
     """What determines a run's numbers; where its data and its output lie does not.
 
+    The fields are the options of `bnjax train`; its help says what each is.
+
     Raises:
       ArgumentError: a field is not what it may be.
+
+    Example:
+      >>> from bnjax.train.config import Config
+      >>> config = Config.of(recipe="chapter", seed=1)
+      >>> config.momentum, config.epochs, config.seed
+      (0.9, 30, 1)
+      >>> Config(learning_rate=-1.0)
+      Traceback (most recent call last):
+      bnjax.errors.ArgumentError: learning_rate must be a positive number, got -1.0
     """
 
     norm: Annotated[Norm, About("batch: batch norm after each convolution.")] = "batch"

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from bnjax.figures import BLUE, INK, MISSING, STYLE, VERMILION
 from bnjax.train.files import replace
 from bnjax.train.outcome import CHANCE_LOSS
 
@@ -21,10 +22,8 @@ BEYOND = {  # plain SGD: what a title says of it
     "augment": "{augment} augmentation",
     "label_smoothing": "label smoothing {label_smoothing:g}",
 }
-GREY = "0.85"
-COLORS = {"batch": "#0b6e99", "none": "#c4532b"}
-# the salt makes the SVG the same file each time it is drawn from the same numbers
-STYLE: Any = {"svg.hashsalt": "bnjax", "svg.fonttype": "none", "font.size": 11}
+COLORS = {"batch": BLUE, "none": VERMILION}
+MARKERS = {"batch": "o", "none": "s"}
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -52,8 +51,8 @@ def draw_lift(out: Path) -> None:
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         figure.suptitle(title)
         left, right = figure.subplots(1, 2)
-        left.axhline(CHANCE_LOSS, color="0.4", linestyle="--", linewidth=1, label="log 10 (chance)")
-        right.axhline(10, color="0.4", linestyle="--", linewidth=1, label="chance")
+        left.axhline(CHANCE_LOSS, color=INK, linestyle="--", linewidth=1, label="log 10 (chance)")
+        right.axhline(10, color=INK, linestyle="--", linewidth=1, label="chance")
         for norm in ("batch", "none"):
             draw_run(left, right, norm, read_metrics(out / norm))
         left.set(xlabel="epoch", ylabel="training loss")
@@ -65,9 +64,8 @@ def draw_lift(out: Path) -> None:
         for axes in (left, right):
             axes.set_xlim(0.5, config["epochs"] + 0.5)
             axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.grid(axis="y", color="0.9")
-            axes.legend(frameon=False)
+            axes.grid(axis="y")
+            axes.legend()
         _save(figure, out / "lift")
 
 
@@ -78,7 +76,7 @@ def draw_run(left: Any, right: Any, norm: str, metrics: list[dict[str, Any]]) ->
     epochs = [row["epoch"] for row in finite]
     losses = [row["train_loss"] for row in finite]
     accuracies = [100 * row["test_accuracy"] for row in finite]
-    style = {"color": COLORS[norm], "marker": "o", "markersize": 4}
+    style = {"color": COLORS[norm], "marker": MARKERS[norm]}
     if epochs:
         left.plot(epochs, losses, label=f"{label}: {losses[-1]:.3f}", **style)
         right.plot(epochs, accuracies, label=f"{label}: {accuracies[-1]:.2f} %", **style)
@@ -111,7 +109,8 @@ def draw_sweep(out: Path) -> None:
         panels = figure.subplots(1, len(norms), sharey=True, squeeze=False)[0]
         for norm, axes in zip(norms, panels, strict=True):
             colors = [[mean_accuracy(cells[norm, *recipe, rate]) for rate in rates] for recipe in recipes]
-            axes.set_facecolor(GREY)  # seen where there is no accuracy
+            axes.set_facecolor(MISSING)  # seen where there is no accuracy
+            axes.spines[:].set_visible(False)
             image = axes.imshow(colors, vmin=10, vmax=100, aspect="auto")
             for (y, recipe), (x, rate) in itertools.product(enumerate(recipes), enumerate(rates)):
                 told = _told(cells[norm, *recipe, rate])
@@ -149,18 +148,16 @@ def draw_precision(results: Path) -> None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.5, 4), layout="constrained")
         axes = figure.subplots()
-        for name, marker in zip(rows[0]["errors"], "os^D", strict=False):
-            errors = [row["errors"][name] for row in rows]
-            axes.loglog(ratios, errors, marker=marker, markersize=5, label=name)
+        for name in rows[0]["errors"]:
+            axes.loglog(ratios, [row["errors"][name] for row in rows], label=name)
         axes.set(
             title="Gradient of batch norm in float32",
             xlabel="mean / standard deviation of the batch",
             ylabel="largest error / largest entry of dx",
         )
-        axes.axhline(1, color="0.4", linestyle="--", linewidth=1, label="nothing right")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="0.9")
-        axes.legend(frameon=False)
+        axes.axhline(1, color=INK, linestyle="--", linewidth=1, label="nothing right")
+        axes.grid(axis="y")
+        axes.legend()
         _save(figure, results.with_suffix(""))
 
 

@@ -68,7 +68,21 @@ def newest(run: Path) -> Newest:
 def load(run: str | Path) -> TrainedNetwork:
     """The network of a run directory after its newest epoch, in evaluation mode.
 
-    Warns where a newer checkpoint is damaged.  Errors are those of `newest`.
+    `network(images)` are its logits (N, 10): of uint8 images (N, 32, 32, 3) as they are, of floating-point
+    ones taken as standardized.
+
+    Args:
+      run: a folder that `bnjax train` made, or `batch/` and `none/` in one of `bnjax lift`.
+
+    Raises:
+      UserError: it is no run directory, or has no checkpoint that is whole.  That a newer one is damaged is
+        a warning.
+
+    Example:
+      >>> import bnjax
+      >>> bnjax.train.load("runs/not-there")
+      Traceback (most recent call last):
+      bnjax.errors.UserError: runs/not-there is not a run directory: config.json: No such file or directory
     """
     record, _, state, notes = newest(Path(run))
     for note in notes:

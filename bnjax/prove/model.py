@@ -95,6 +95,13 @@ class ModelProof:
       counterexample: the refuted piece's.
       reason: which piece is refuted, or why the network was refused.
       seconds: wall-clock time.
+
+    Example:
+      >>> import bnjax, jax
+      >>> from flax import nnx
+      >>> proof = bnjax.prove_model(nnx.Sequential(lambda x: jax.lax.sort(x, dimension=1)), "N 3")
+      >>> proof.status, proof.pieces[0].name
+      ('conditional', 'sort')
     """
 
     status: str
@@ -123,6 +130,16 @@ def prove_model(model: "nnx.Module", *shapes: str, loss: Callable | None = None)
 
     The network is called in training mode, and differentiated in its parameters (`nnx.Param`) and its float
     inputs, for every cotangent of its float outputs.
+
+    Example:
+      >>> import bnjax
+      >>> from flax import nnx
+      >>> network = nnx.Sequential(bnjax.nn.nnx.BatchNorm(3, rngs=nnx.Rngs(0)), nnx.tanh)
+      >>> for piece in bnjax.prove_model(network, "N 3").pieces:
+      ...     print(piece.name, piece.status)
+      layers.0: broadcast_in_dim proved
+      layers.0: _sync proved
+      tanh proved
 
     Args:
       model: a Flax NNX module.  It is not changed.

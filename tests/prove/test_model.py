@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
+from jax.extend.core import primitives as jaxs
+from jax.interpreters import ad
 
-from bnjax.prove import prove_model
+from bnjax.prove import prove_model, prove_vjp
 from tests.prove.rules import with_rule
 
 
@@ -137,6 +139,39 @@ def test_the_lemma_of_a_rule_divides_by_the_size_that_the_network_divides_by():
 
     assert prove_model(Mean(1.0), "N 4").status == "proved"
     assert prove_model(Mean(2.0), "N 4").status == "refuted"
+
+
+def test_a_wrong_derivative_of_a_primitive_is_not_proved(monkeypatch):
+    """JAX's rules are not believed: of a wrong one it is not shown that it is the derivative."""
+
+    def wrong(primals, tangents):
+        y = jax.lax.tanh(primals[0])
+        return y, tangents[0] * y
+
+    network = nnx.Sequential(lambda x: jax.lax.tanh(x))
+    assert prove_model(network, "N 3").status == "proved"
+    monkeypatch.setitem(ad.primitive_jvps, jaxs.tanh_p, wrong)
+    proof = prove_model(network, "N 3")
+    assert proof.status == "conditional", str(proof)
+    assert "tanh is right (⟨dy, Jv⟩ = ⟨VJP(dy), v⟩ was not shown" in proof.obligations[0].claim
+
+
+def test_vjps_compose():
+    """vjp_comp: with a and b the Jacobians of any two maps, the VJP of the one after that of the other."""
+
+    def after(v, a, b):
+        return (v @ a) @ b
+
+    def backward(args, dy, order=lambda a, b: (a, b)):
+        v, a, b = args
+        first, second = order(a, b)
+        dz = dy @ second.T
+        return dz @ first.T, jnp.outer(v, dz), jnp.outer(v @ a, dy)
+
+    right = with_rule(after, backward)
+    wrong = with_rule(after, lambda args, dy: backward(args, dy, lambda a, b: (b, a)))
+    assert prove_vjp(right, after, "n", "n m", "m k").status == "proved"
+    assert prove_vjp(wrong, after, "n", "n n", "n n").status == "refuted"
 
 
 def test_what_fails_is_refused_and_what_is_asked_wrongly_raises():

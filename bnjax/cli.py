@@ -1,129 +1,59 @@
 """The `bnjax` command: options to a config, errors to one line and exit code 2."""
 
-import enum
-import functools
-import inspect
 import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TextIO, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import jax
 import typer
 from typer.exceptions import TyperException
 
 from bnjax.errors import ArgumentError, UserError, one_line
+from bnjax.options import PATH, DataDirOption, Values, Where, takes_config
+from bnjax.train import ending, processes
 from bnjax.train.allocator import keep_freed_memory
-from bnjax.train.config import Config, DatasetName, Recipe, Setting, folder, grid, select_examples, settings
+from bnjax.train.config import Config, DatasetName, folder, grid, select_examples
 
 if TYPE_CHECKING:  # --help must not wait for Flax
     from bnjax.data import Dataset
     from bnjax.train.run import RunResult
 
-Values = dict[str, Any]  # of a `Config`, by name
 # what a sweep takes several values of, and what the help says of it where it is not the one default
 VARIED = {"norm": "batch and none", "learning_rate": None, "momentum": None, "init": None, "seed": None}
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 what it prints to was closed; 2 it cannot be done, as one line on stderr says; "
+    "130 interrupted; 143 told to stop."
+)
+
+
+def _epilog(example: str, files: str, exit_codes: str = EXIT_CODES) -> str:
+    """How a command's help ends."""
+    return f"Example: bnjax {example}\n\nFiles: {files}\n\n{exit_codes}"
+
+
 app = typer.Typer(
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     help="Batch normalization in JAX whose backward pass can be trusted.",
+    epilog=_epilog(
+        "lift --out runs/lift", "each command writes only where it is told, or into the folder it says."
+    ),
 )
 
 
-def _path(text: str) -> Path:
-    """A path as given; the empty one would be the folder that the command is run in."""
-    if not text:
-        raise typer.BadParameter("'' names nothing")
-    return Path(text)
-
-
-PATH: dict[str, Any] = {"parser": _path, "metavar": "<path>"}
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option(help="Where CIFAR-10 lies, as `bnjax data` makes it.", show_default="TFDS_DATA_DIR", **PATH),
-]
-RecipeOption = Annotated[
-    Recipe | None,
-    typer.Option(
-        help="chapter: momentum 0.9, 30 epochs; plain: no momentum; best: rate 0.05, momentum 0.9, cosine, "
-        "decay, flip-crop and smoothing, 30 epochs.  An option given beside it wins.",
-        show_default="none of them",
-    ),
-]
-
-
-class Where(NamedTuple):
-    """Where a training command computes, reads and writes: options of it, but of no `Config`."""
-
-    devices: Annotated[
-        int | None,
-        typer.Option(help="Share each batch among so many devices.", show_default="all; of CPUs, 1"),
-    ] = None
-    data_dir: DataDirOption = None
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder to make; must not hold anything.", show_default="runs/COMMAND-DATASET-TIME", **PATH
-        ),
-    ] = None
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Go on with the run in --out after its last whole epoch, if it holds one, up to --epochs.",
-        ),
-    ] = False
-
-
-def takes_config(
-    *without: str, many: Mapping[str, str | None] = MappingProxyType({})
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator: options of the command are the fields of `Config` but for `without`, and those of `Where`.
-
-    It is called with the former in a dict; what is not given is None there, as `Config.of` takes it.  Those
-    in `many` can be given any number of times, and are lists; the help says of their default what is there.
-    """
-
-    def option(setting: Setting) -> inspect.Parameter:
-        of, about = setting.type, setting.about
-        if setting.name in many:
-            of = enum.StrEnum(setting.name, setting.choices) if setting.choices else of
-            of = list.__class_getitem__(of)  # typer takes no list of a Literal
-        default = many.get(setting.name) or about.unset or str(setting.default)
-        how: dict[str, Any] = {"parser": about.parser, "metavar": about.metavar} if about.parser else {}
-        told = typer.Option(help=about.help, show_default=default, **how)
-        return keyword(setting.name, Annotated[of | None, told])
-
-    def keyword(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-    def decorate(command: Callable[[Values, Where], None]) -> Callable[..., None]:
-        options = [option(setting) for setting in settings() if setting.name not in without]
-        options.append(keyword("recipe", RecipeOption))
-        where = get_type_hints(Where, include_extras=True)
-        options += [keyword(name, of, Where._field_defaults[name]) for name, of in where.items()]
-
-        @functools.wraps(command)
-        def with_options(**given: Any) -> None:
-            found = Where(**{name: given.pop(name) for name in Where._fields})
-            command(given, found)
-
-        with_options.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-        return with_options
-
-    return decorate
-
-
-@app.command(epilog="Example: bnjax train --norm batch --epochs 1 --out runs/first")
+@app.command(
+    epilog=_epilog(
+        "train --norm batch --epochs 1 --out runs/first",
+        "config.json, metrics.jsonl (a line an epoch), log.txt and checkpoints/ in --out.",
+    )
+)
 @takes_config()
 def train(values: Values, where: Where) -> None:
     """Train one network and write a run directory: config, metrics, log, checkpoints.
@@ -136,10 +66,15 @@ def train(values: Values, where: Where) -> None:
     from bnjax.train import step
 
     result = runs.run(config, data, out, step.compiler_options(), resume=where.resume, devices=where.devices)
-    print(f"{result.outcome}: {out}")
+    _say(f"{result.outcome}: {out}")
 
 
-@app.command(epilog="Example: bnjax lift --dataset cifar10 --data-dir DIR --epochs 3 --out runs/lift")
+@app.command(
+    epilog=_epilog(
+        "lift --dataset cifar10 --data-dir DIR --epochs 3 --out runs/lift",
+        "batch/ and none/, as of train, summary.json, lift.png and lift.svg in --out.",
+    )
+)
 @takes_config("norm", "spec")
 def lift(values: Values, where: Where) -> None:
     """Train with and without batch norm by one recipe; draw lift.png and write summary.json.
@@ -153,11 +88,16 @@ def lift(values: Values, where: Where) -> None:
     for result in run_lift(
         config, data, out, step.compiler_options(), resume=where.resume, devices=where.devices
     ):
-        print(f"norm {result.config.norm}: {_ended(result)}")
-    print(f"figure: {out / 'lift.png'}")
+        _say(f"norm {result.config.norm}: {_ended(result)}")
+    _say(f"figure: {out / 'lift.png'}")
 
 
-@app.command(epilog="Example: bnjax sweep --epochs 1 --learning-rate 0.01 --learning-rate 0.1 --momentum 0.9")
+@app.command(
+    epilog=_epilog(
+        "sweep --epochs 1 --learning-rate 0.01 --learning-rate 0.1 --momentum 0.9",
+        "a folder a run, as of train, summary.json, sweep.png and sweep.svg in --out.",
+    )
+)
 @takes_config(many=VARIED)
 def sweep(values: Values, where: Where) -> None:
     """Train every combination of the values given, and draw sweep.png: which recipes train.
@@ -178,11 +118,11 @@ def sweep(values: Values, where: Where) -> None:
         configs, data, out, step.compiler_options(), resume=where.resume, devices=where.devices
     )
     for number, (config, result) in enumerate(zip(configs, results, strict=True), 1):
-        print(f"{number}/{len(configs)} {folder(config)}: {_ended(result)}", flush=True)
-    print(f"map: {out / 'sweep.png'}")
+        _say(f"{number}/{len(configs)} {folder(config)}: {_ended(result)}")
+    _say(f"map: {out / 'sweep.png'}")
 
 
-@app.command(epilog="Example: bnjax evaluate runs/first")
+@app.command(epilog=_epilog("evaluate runs/first", "reads the run's folder, and writes none."))
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run directory, as train makes it.", **PATH)],
     dataset: Annotated[
@@ -205,7 +145,9 @@ def evaluate(
     print(json.dumps(told, indent=2))
 
 
-@app.command(epilog="Example: bnjax data cifar10 --data-dir ~/tensorflow_datasets")
+@app.command(
+    epilog=_epilog("data cifar10 --data-dir ~/tensorflow_datasets", "cifar10/3.0.2/ in --data-dir, 140 MB.")
+)
 def data(
     name: Annotated[Literal["cifar10"], typer.Argument(help="The data set.")],
     data_dir: Annotated[Path, typer.Option(help="Folder to make it in.", envvar="TFDS_DATA_DIR", **PATH)],
@@ -217,7 +159,13 @@ def data(
     print(f"ready: {prepare_cifar10(data_dir)}")
 
 
-@app.command(epilog="Example: bnjax verify --json verdicts.json")
+@app.command(
+    epilog=_epilog(
+        "verify --json verdicts.json",
+        "only those of --json, --html and --coq.",
+        EXIT_CODES.replace("; 2", ", or anything falls; 2"),
+    )
+)
 def verify(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the verdicts as JSON.", **PATH)
@@ -236,7 +184,6 @@ def verify(
 
     A line for each theorem: whether check_vjp finds nothing wrong, what prove_vjp says for every batch
     size, how many planted wrong rules each of them catches, and a certified bound on float32 rounding.
-    Exit code 1 if anything falls.
 
     With --coq DIR: each theorem for vectors, matrices and images, printed from the traced programs and
     checked by Coq's kernel (apt-get install coq libcoq-coquelicot).
@@ -269,7 +216,9 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: bnjax bench steps --repeats 20")
+@app.command(
+    epilog=_epilog("bench steps --repeats 20", "bench_PART.json in --out, and of precision a figure.")
+)
 def bench(
     part: Annotated[
         Literal["all", "layers", "steps", "memory", "precision"],
@@ -310,22 +259,26 @@ def _begin(command: str, where: Where, *configs: Config) -> tuple[Path, "Dataset
     from bnjax.train.devices import placement
     from bnjax.train.files import check_out
 
+    member = processes.membership(where.coordinator, where.processes, where.process)
     dataset = configs[0].dataset
     if where.resume and where.out is None:
         raise UserError("--resume needs --out: the folder of the run")
     out = where.out or Path("runs") / f"{command}-{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
-    if not where.resume:
+    if not where.resume and not where.process:
         check_out(out)
+    keep_freed_memory()
+    if member:
+        processes.join(member)
     data = _read(dataset, where.data_dir, sys.stdout)
     for config in configs:
         select_examples(data, config)
-    keep_freed_memory()
     _need_device()
     for config in configs:
         placement(config.batch_size, where.devices)
     runs = "" if len(configs) == 1 else f"{len(configs)} runs, "
     epochs = "1 epoch" if configs[0].epochs == 1 else f"{configs[0].epochs} epochs"
-    print(f"{command}: {runs}{epochs} of {dataset}, in {out}", flush=True)
+    written = f"in {out}" if processes.is_first() else f"as process {where.process} of {where.processes}"
+    print(f"{command}: {runs}{epochs} of {dataset}, {written}", flush=True)
     return out, data
 
 
@@ -344,6 +297,12 @@ def _read(dataset: str, data_dir: Path | None, says: TextIO) -> "Dataset":
         return datasets.load(dataset, data_dir)
     finally:
         patience.cancel()
+
+
+def _say(line: str) -> None:
+    """Print a line of the result, in one process where there are several."""
+    if processes.is_first():
+        print(line, flush=True)
 
 
 def _need_device() -> None:
@@ -365,13 +324,14 @@ def _terminated(*_: object) -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
+@ending.at_once()
 def main() -> None:
     """Run the command line; a failure the user can mend is one line on stderr and exit code 2."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
     try:
         # typer makes 130 of Ctrl-C, and ends quietly where a pipe is closed
-        code = app(standalone_mode=False)
+        code = app(prog_name="bnjax", standalone_mode=False)
         sys.stdout.flush()
         if code == 130:
             print("bnjax: interrupted", file=sys.stderr)
@@ -390,6 +350,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         message = f'{error.name} is not installed: pip install "bnjax[train]"'
     except (MemoryError, jax.errors.JaxRuntimeError) as error:  # most often memory that there is not
-        message = one_line(error)
+        message = ending.LOST if ending.is_lost(error) else one_line(error)
+    ending.take_last_word()
     print(f"bnjax: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)

@@ -149,11 +149,27 @@ def test_interrupted_is_one_line(bnjax_command, monkeypatch):
     assert bnjax_command("train")[::2] == (130, "bnjax: interrupted\n")
 
 
-@pytest.mark.parametrize("command", ["train", "lift", "data"])
-def test_help_has_an_example(bnjax_command, command):
+@pytest.mark.parametrize("command", ["train", "lift", "sweep", "evaluate", "data", "verify", "bench"])
+def test_help_has_an_example_its_files_and_exit_codes(bnjax_command, command):
     code, out, _ = bnjax_command(command, "--help")
     assert code == 0
     assert f"Example: bnjax {command}" in out
+    assert "Files: " in out
+    assert "Exit codes: 0 done" in out
+
+
+def test_help_of_all_has_them_too_and_how_to_complete(bnjax_command):
+    code, out, _ = bnjax_command("--help")
+    assert code == 0
+    for told in ("Example: bnjax lift", "Files: ", "Exit codes: 0 done", "--install-completion"):
+        assert told in out
+
+
+def test_a_shell_completes_commands(bnjax_command, monkeypatch):
+    monkeypatch.setenv("_BNJAX_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "bnjax ev")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert bnjax_command() == (0, "evaluate\n", "")
 
 
 def test_as_a_module_in_a_process_of_its_own():

@@ -119,7 +119,7 @@ def beyond(problem: Problem, setting: Setting) -> list[Point]:
         moved = list(floats)
         for j, (values, either) in enumerate(zip(floats, signed, strict=True)):
             parameter = not either and np.ndim(values) < main  # an ε: it stays of its magnitude
-            kept = parameter or (kind.name == "zeros" and positive[j])
+            kept = parameter or (kind.name in probes.ZEROS and positive[j])
             if values.size and not kept and kind.only in (None, j):
                 like = pool if either and pool is not None else values.ravel()
                 moved[j] = probes.beyond_leaf(kind, values, like, probes.generator(j), signed=either)
@@ -216,8 +216,8 @@ def _setting(
     forward = trace(forward_program(problem.primal, problem), next(iter(wide.values())))
     points = []
     for number, (data, arrays) in enumerate(wide.items()):
-        balls = enclosure.enclose(forward, arrays, enclosure.rounding(np.float64))
-        results = [np.asarray(b.value) for b in balls if jnp.issubdtype(b.value.dtype, jnp.floating)]
+        values = enclosure.evaluate(forward, arrays)
+        results = [np.asarray(v) for v in values if jnp.issubdtype(v.dtype, jnp.floating)]
         if not results:
             raise ValueError("no floating-point result to differentiate")
         rng = probes.generator(shrunk.seed, number) if shrunk else probes.generator(probes.GIVEN_SEED, 9)
@@ -239,8 +239,8 @@ def _with_null_directions(
     jaxpr = trace(vjp_program(problem.primal, problem), points[0].arrays, every)
     more = []
     for point in points:
-        balls = enclosure.enclose(jaxpr, [*point.arrays, *every], enclosure.rounding(np.float64))
-        largest = max((b.value for b in balls[-len(problem.floats) :]), key=np.size)
+        values = enclosure.evaluate(jaxpr, [*point.arrays, *every])
+        largest = max(values[-len(problem.floats) :], key=np.size)
         found = probes.null_directions(largest.reshape(size, -1))
         vectors = np.stack((found + [np.zeros(size)] * 2)[:2])
         both = zip(point.cotangents, probes.split(vectors, results), strict=True)
@@ -275,12 +275,11 @@ def flippable(problem: Problem, shrunk: Shrunk) -> set[int]:
     base.append(problem.put(base[0], [np.full_like(a, np.mean(a)) if a.size else a for a in floats]))
     program = vjp_program(problem.primal, problem)
     jaxpr = trace(lambda arrays: program(arrays, None), base[0])
-    exact = enclosure.rounding(np.float64)
 
     def finite(arrays: list[Any], i: int) -> bool:
         flipped = [-a if j == i else a for j, a in enumerate(arrays)]
-        balls = enclosure.enclose(jaxpr, flipped, exact)
-        return all(np.all(np.isfinite(b.value)) for b in balls if b.value.dtype.kind == "f")
+        values = enclosure.evaluate(jaxpr, flipped)
+        return all(np.all(np.isfinite(v)) for v in values if v.dtype.kind == "f")
 
     positive = [i for i in problem.floats if probes.is_positive(problem.arrays[i].sample)]
     return {i for i in positive if all(finite(arrays, i) for arrays in base)}

@@ -137,6 +137,7 @@ VARIANTS = ("like the arguments", "negated", "low variance", "large offset", "si
 
 
 SCALES = (10.0, 100.0, 1e4, 1e8)
+ZEROS = ("zeros", "a row and a column of zeros")
 OVERFLOW = 150.0  # exp overflows at 709 and its fourth power here: a right rule may, too
 
 
@@ -149,10 +150,13 @@ class Beyond(NamedTuple):
 
 
 def beyond(count: int) -> list[Beyond]:
-    """These kinds for `count` float arguments: each up to 10 by itself, then all, further and further."""
+    """These kinds for `count` float arguments: each up to 10 by itself, then all, further and further.
+
+    Last, ties and zeros: scattered, and a whole row and column of them, which is where a norm is 0.
+    """
     alone = [Beyond(f"argument {j} up to ±10", SCALES[0], j) for j in range(count)]
     together = [Beyond(f"up to ±{scale:g}", scale) for scale in SCALES[1 if count == 1 else 0 :]]
-    return [*alone, *together, Beyond("ties"), Beyond("zeros")]
+    return [*alone, *together, Beyond("ties"), *map(Beyond, ZEROS)]
 
 
 def beyond_leaf(
@@ -167,8 +171,14 @@ def beyond_leaf(
     some = np.arange(0, flat.size, 2)
     if kind.name == "ties":
         flat = generator(flat.size).choice(like[:2], size=flat.size)
-    elif kind.name == "zeros":
+    elif kind.name == ZEROS[0]:
         flat[rng.permutation(flat.size)[::2]] = 0.0
+    elif kind.name == ZEROS[1]:
+        array = flat.reshape(values.shape)
+        if array.ndim < 2:
+            array[...] = 0.0
+        else:
+            array[0] = array[..., 0] = 0.0
     else:
         steps = np.geomspace(0.95, 0.1, some.size) if some.size > 1 else np.array([0.95])
         sign = -1.0 if kind.scale == SCALES[1] else 1.0
@@ -308,7 +318,7 @@ def structured(outputs: Sequence[np.ndarray], arguments: Sequence[np.ndarray]) -
     """Ones; the output, its means over each axis and what is left; arguments shaped like it; blocks."""
     size = sum(y.size for y in outputs)
     ones = np.ones(size)
-    values = [np.nan_to_num(y) for y in outputs]
+    values = _finite(outputs)
     probes = {"ones": ones, "output": _vector(values)}
     for axis in range(max(y.ndim for y in outputs)):
         means = [
@@ -335,7 +345,7 @@ def structured(outputs: Sequence[np.ndarray], arguments: Sequence[np.ndarray]) -
 def few_cotangents(outputs: Sequence[np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """What large outputs are probed with: the directions in which batch errors add up, and a random one."""
     size = sum(y.size for y in outputs)
-    output = _vector([np.nan_to_num(y) for y in outputs])
+    output = _vector(_finite(outputs))
     half = np.where(np.arange(size) < size // 2, 1.0, 0.0)
     return {
         "ones": np.ones(size),
@@ -374,6 +384,11 @@ def split(vectors: np.ndarray, outputs: Sequence[np.ndarray]) -> list[np.ndarray
 def rows(named: Mapping[str, np.ndarray], outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Named vectors as the rows of one [row, *result] array an output."""
     return split(np.stack(list(named.values())), outputs)
+
+
+def _finite(outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The outputs as cotangents: 0 where they are not finite, for 0·∞ is NaN in a right rule, too."""
+    return [np.nan_to_num(y, posinf=0.0, neginf=0.0) for y in outputs]
 
 
 def _vector(values: Sequence[Any]) -> np.ndarray:

@@ -107,8 +107,8 @@ def narrow_dtype(jaxpr: ClosedJaxpr) -> Any:
 def strays(jaxpr: ClosedJaxpr, arrays: Sequence[Any]) -> bool:
     """Whether something in the program is empty that its arguments are not, or an index lies outside.
 
-    JAX clamps an index that Python would refuse, and a window longer than its input fits nowhere: at sizes
-    where that happens the program is not what its author meant.
+    JAX clamps an index that Python would refuse, or drops what is written there, and a window longer than
+    its input fits nowhere: at sizes where that happens the program is not what its author meant.
     """
     if any(np.size(a) == 0 for a in arrays):
         return False
@@ -119,7 +119,8 @@ def strays(jaxpr: ClosedJaxpr, arrays: Sequence[Any]) -> bool:
     return any(eqn.primitive in _INDEXED for eqn in eqns) and _out_of_range(jaxpr, arrays)
 
 
-_INDEXED = (jaxs.gather_p, jaxs.dynamic_slice_p)
+_SCATTERS = (jaxs.scatter_p, jaxs.scatter_add_p, jaxs.scatter_mul_p, jaxs.scatter_min_p, jaxs.scatter_max_p)
+_INDEXED = (jaxs.gather_p, jaxs.dynamic_slice_p, *_SCATTERS)
 
 
 def _out_of_range(jaxpr: ClosedJaxpr, arrays: Sequence[Any]) -> bool:
@@ -138,11 +139,24 @@ def _out_of_range(jaxpr: ClosedJaxpr, arrays: Sequence[Any]) -> bool:
             room = np.subtract(operands[0].shape, eqn.params["slice_sizes"])[axes]
             starts = np.asarray(operands[1])
             outside.append(np.any((starts < 0) | (starts > room)))
+        elif eqn.primitive in _SCATTERS:
+            axes = list(eqn.params["dimension_numbers"].scatter_dims_to_operand_dims)
+            room = np.subtract(operands[0].shape, _window(eqn, operands))[axes]
+            starts = np.asarray(operands[1])
+            outside.append(np.any((starts < 0) | (starts > room)))
         out = eqn.primitive.bind(*operands, **eqn.params)
         return out if eqn.primitive.multiple_results else [out]
 
     walk(jaxpr, list(map(jnp.asarray, arrays)), equation, jnp.asarray)
     return bool(np.any(outside))
+
+
+def _window(scatter: JaxprEqn, operands: Sequence[Any]) -> list[int]:
+    """How much of each axis of its operand a scatter writes at once."""
+    numbers, updates = scatter.params["dimension_numbers"], operands[2].shape
+    sizes = iter(updates[axis] for axis in numbers.update_window_dims)
+    single = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
+    return [1 if axis in single else next(sizes) for axis in range(operands[0].ndim)]
 
 
 def holds(jaxpr: ClosedJaxpr, names: frozenset[str] | set[str]) -> bool:

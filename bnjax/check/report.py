@@ -22,6 +22,7 @@ STAGES = (
     "vmap",
     "reverse over reverse",
     "forward over reverse",
+    "symbolic zeros",
     "float32",
     "bfloat16",
     "given dtypes",

@@ -133,10 +133,10 @@ def _alone(fun: Function, traced: Any, case: Case) -> Outcome:
 
 
 def _interpreted(jaxpr: ClosedJaxpr, flat: Sequence[Any]) -> list[Any]:
-    balls = enclosure.enclose(jaxpr, flat, enclosure.rounding(np.float64))
+    values = enclosure.evaluate(jaxpr, flat)
     return [
-        b.value if _extended(a) else np.asarray(b.value).astype(a.dtype)
-        for b, a in zip(balls, jaxpr.out_avals, strict=True)
+        v if _extended(a) else np.asarray(v).astype(a.dtype)
+        for v, a in zip(values, jaxpr.out_avals, strict=True)
     ]
 
 

@@ -24,6 +24,7 @@ operation here denotes what its name says:
 4. A *boolean* atom w takes the values 0 and 1, so w² = w.  The *infinitesimal* τ has τ² = 0: arithmetic
    modulo τ² is a ring, and the coefficient of τ in f(x + τ·v) is by definition the directional derivative
    Jf·v for f made of ring operations (for roots and quotients see `field`, for others `functions`).
+   What holds of atoms whose entries are known numbers, or of which one is 1, is said in `tables`.
 
 Therefore: if the difference of two values, brought to this form, has no term left, then the two arrays are
 equal for all sizes and all reals.  That is the only conclusion ever drawn from a normal form.
@@ -39,6 +40,8 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+
+import numpy as np
 
 from bnjax.prove.monomials import (
     Entry,
@@ -162,6 +165,10 @@ class Ring:
     def entry(self, name: str, indices: tuple[int, ...] = (), power: int = 1) -> Poly:
         """A power of one entry of an atom."""
         return Poly(self, {((Entry(name, indices), power),): Fraction(1)})
+
+    def values_of(self, name: str) -> np.ndarray | None:
+        """The numbers that an atom's entries are, where they are known: here of none (see `tables`)."""
+        return None
 
     def size(self, size: str) -> Poly:
         """The number n of values of an index of this size: a symbol, or digits."""

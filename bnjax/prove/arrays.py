@@ -19,7 +19,8 @@ class Array:
     """An array of reals, of truth values (0 and 1), or of integers between the ends of `range`.
 
     `poly` is None where NaN, infinity or an integer that may wrap is an entry (`why` says which): such an
-    array must be selected away.
+    array must be selected away.  With `kept`, an array of truth values over the same axes, an entry is −∞
+    where it is 0, whatever `poly` is there (`bnjax.prove.masks`).
     """
 
     dims: Dims
@@ -27,6 +28,7 @@ class Array:
     sign: int = UNKNOWN
     range: Range | None = None
     why: str = "NaN or infinity"
+    kept: Poly | None = None
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -44,7 +46,7 @@ class Array:
 
 def finite(array: Array) -> Poly:
     """The polynomial; Outside where NaN, infinity or an integer that may wrap is a value."""
-    if array.poly is None:
+    if array.poly is None or array.kept is not None:
         raise Outside(f"{array.why} reaches a result")
     return array.poly
 

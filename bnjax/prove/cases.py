@@ -19,7 +19,7 @@ from bnjax.prove.field import Obligation
 from bnjax.prove.interpreter import Refusal
 from bnjax.prove.limits import TimeUp
 from bnjax.prove.proof import Proof
-from bnjax.prove.questions import Question, recorded
+from bnjax.prove.questions import Question, recorded, types_heard
 from bnjax.prove.sizes import points, solutions, solved, substituted, value, words
 from bnjax.prove.tracing import Argument, Programs, fingerprint, held_constant, trace, without_custom_rules
 
@@ -94,13 +94,20 @@ def examine(
     if whole.programs is not None:
         seen.held = held_constant(whole.programs)
     _look_into_questions(seen, whole)
-    for numbers in seen.numbers if seen.shown else ():
-        _join(seen, _piece(seen, numbers))
-        if not seen.shown:
-            return seen
+    _join_numbers(seen, 0)
     if seen.shown and whole.programs is not None:
-        _trace_again(seen, whole.programs)
+        proved = len(seen.numbers)
+        for question in _trace_again(seen, whole.programs):
+            _leave_open(seen, whole, question)
+        _join_numbers(seen, proved)
     return seen
+
+
+def _join_numbers(seen: Examination, start: int) -> None:
+    """The programs traced at numbers, from the one at `start` on, until one fails."""
+    for numbers in seen.numbers[start:]:
+        if seen.shown:
+            _join(seen, _piece(seen, numbers))
 
 
 def _look_into_questions(seen: Examination, whole: Piece) -> None:
@@ -208,16 +215,21 @@ def _join(seen: Examination, piece: Piece) -> None:
         seen.suspects.insert(0, {name: int(size) for name, size in piece.sizes.items()})
 
 
-def _trace_again(seen: Examination, before: Programs) -> None:
-    """A function that keeps state, or draws at random, is another program the next time."""
+def _trace_again(seen: Examination, before: Programs) -> list[Question]:
+    """A function that keeps state, or draws at random, is another program the next time.
+
+    Where Python asks for the type of a size is heard meanwhile.
+    """
     try:
-        after = trace(seen.op, seen.primal, seen.arguments)
+        with types_heard((seen.op, seen.primal)) as questions:
+            after = trace(seen.op, seen.primal, seen.arguments)
     except (Exception, SystemExit) as error:
         seen.proof = Proof("refused", "", reason=f"traced again, it failed: {one_line(error)}")
-        return
+        return []
     if fingerprint(before) != fingerprint(after):
         reason = "traced twice, the functions give two programs: they keep state, or draw at random"
         seen.proof = Proof("refused", "", reason=reason)
+    return questions
 
 
 def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:

@@ -17,7 +17,7 @@ from bnjax.prove.algebra import Outside, Poly, entries_of
 from bnjax.prove.arrays import Array, aligned, elementwise, finite
 from bnjax.prove.comparisons import above, by_cases, larger, largest, zero
 from bnjax.prove.field import Field
-from bnjax.prove.integers import equal, exceeds
+from bnjax.prove.integers import as_table, equal, exceeds, numbers
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.space import Space
 
@@ -62,7 +62,10 @@ def _of_integers(space: Space, name: str, a: Array, b: Array) -> Array:
             return found if name == "eq" else one - found
         return exceeds(field, difference) if name == "gt" else one - exceeds(field, -difference)
 
-    return Array(dims, by_cases(field, field.reduce(left - right), truth), NONNEGATIVE)
+    difference = field.reduce(left - right)
+    known = numbers(field, difference) is not None
+    result = truth(difference) if known else by_cases(field, difference, truth, tables=False)
+    return Array(dims, as_table(field, field.reduce(result)), NONNEGATIVE)
 
 
 def _infinite(atom: Any) -> float:
@@ -193,26 +196,40 @@ def _abs(space: Space, eqn: JaxprEqn, a: Array) -> Array:
 
 
 def _reduce_max(space: Space, eqn: JaxprEqn, a: Array) -> Array:
-    return _largest(space, a, {int(axis) for axis in eqn.params["axes"]})
+    return largest_over(space, a, {int(axis) for axis in eqn.params["axes"]})
 
 
 def _reduce_min(space: Space, eqn: JaxprEqn, a: Array) -> Array:
-    result = _largest(space, Array(a.dims, -finite(a)), {int(axis) for axis in eqn.params["axes"]})
+    result = largest_over(space, Array(a.dims, -finite(a)), {int(axis) for axis in eqn.params["axes"]})
     return Array(result.dims, -finite(result), a.sign)
 
 
-def _largest(space: Space, a: Array, axes: set[int]) -> Array:
-    """The largest value over some dimensions, which leave."""
-    field, positions = space.field, a.positions()
-    poly = field.reduce(finite(a))
-    over = {
+def taken_over(space: Space, a: Array, axes: set[int]) -> Poly:
+    """1 where the value that is taken for the largest over some dimensions is, else 0."""
+    poly = space.field.reduce(finite(a))
+    over = _varying(a, poly, axes)
+    if len(over) < sum(len(a.dims[axis]) for axis in axes):
+        raise Outside("the largest of numbers that are equal")
+    return largest(space.field, poly, over) if over else space.field.constant(1)
+
+
+def _varying(a: Array, poly: Poly, axes: set[int]) -> dict[int, str]:
+    positions = a.positions()
+    return {
         index: size
         for axis in axes
         for index, size in zip(positions[axis], a.dims[axis], strict=True)
         if index in poly.free()
     }
+
+
+def largest_over(space: Space, a: Array, axes: set[int]) -> Array:
+    """The largest value over some dimensions, which leave."""
+    field, positions = space.field, a.positions()
+    poly = field.reduce(finite(a))
+    over = _varying(a, poly, axes)
     if over:
-        poly = largest(field, poly, over) * poly
+        poly = field.reduce(largest(field, poly, over) * poly)
         for index, size in over.items():
             poly = field.total(poly, index, size)
     kept = [k for k in range(len(a.dims)) if k not in axes]

@@ -88,24 +88,32 @@ def larger(field: Field, a: Poly, b: Poly) -> Poly:
 
 
 def by_cases(
-    field: Field, poly: Poly, apply: Callable[[Poly], Poly], known: int = UNKNOWN, masks: bool = True
+    field: Field,
+    poly: Poly,
+    apply: Callable[[Poly], Poly],
+    known: int = UNKNOWN,
+    masks: bool = True,
+    tables: bool = True,
 ) -> Poly:
     """apply(poly), for each value that the truth values in `poly` may have, under what that implies.
 
-    `known` is what is known of poly's sign; without `masks` only comparisons make cases.
+    `known` is what is known of poly's sign; without `masks` only comparisons make cases, and without
+    `tables` no table makes any.
     """
     base = field.part(poly, INFINITESIMAL, 0)
     choice = _choice(field, base)
     if choice is not None:
-        return _by_choice(field, poly, choice, lambda case: by_cases(field, case, apply, known, masks))
-    entry = _boolean(field, base, masks)
+        return _by_choice(
+            field, poly, choice, lambda case: by_cases(field, case, apply, known, masks, tables)
+        )
+    entry = _boolean(field, base, masks, tables)
     if entry is None:
         return apply(poly)
     result = field.constant(0)
     for case in cases_of(field, entry):
         value = at_values(poly, case.values)
         with _assuming(field, case.positive, value if known == POSITIVE else None):
-            result += case.weight * by_cases(field, value, apply, known, masks)
+            result += case.weight * by_cases(field, value, apply, known, masks, tables)
     return field.reduce(result)
 
 
@@ -117,11 +125,12 @@ def contains_truth(field: Field, poly: Poly, masks: bool = True) -> bool:
 
 def _choice(field: Field, poly: Poly) -> tuple[Entry, int] | None:
     """A truth value under a sum, with the summed index along which it is 1 at most once; else None."""
-    for monomial in poly.terms:
-        for factor, power in monomial:
-            if not isinstance(factor, Sum) or power != 1:
-                continue
+    sums = [f for monomial in poly.terms for f, power in monomial if isinstance(f, Sum) and power == 1]
+    for tables in (False, True):  # a label that is a sum over a table is taken as a label
+        for factor in sums:
             for entry, _ in factor.entries:
+                if (entry.name in field.tables) != tables:
+                    continue
                 bound = [place for place, index in enumerate(entry.indices) if index < 0]
                 distinct = len(set(entry.indices)) == len(entry.indices)
                 once = len(bound) == 1 and (entry.name, bound[0]) in field.single
@@ -260,11 +269,13 @@ def at_values(poly: Poly, values: Mapping[Entry, int]) -> Poly:
     return result
 
 
-def _boolean(field: Field, poly: Poly, masks: bool = True) -> Entry | None:
+def _boolean(field: Field, poly: Poly, masks: bool = True, tables: bool = True) -> Entry | None:
     """A truth value that stands outside of the sums."""
     for monomial in poly.terms:
         for factor, _ in monomial:
             if not isinstance(factor, Entry) or not field.atoms[factor.name].boolean:
+                continue
+            if not tables and factor.name in field.tables:
                 continue
             if masks or function_of(field, factor) is not None:
                 return factor

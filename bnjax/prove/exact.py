@@ -27,6 +27,7 @@ from jax.typing import DTypeLike
 from bnjax.jaxprs import called, shaped, walk
 from bnjax.prove import reals
 from bnjax.prove.exact_convolution import convolved
+from bnjax.prove.exact_places import PLACES
 from bnjax.prove.reals import Constant, Enclosure, NotEvaluated, Unsupported, exact_root
 
 
@@ -48,6 +49,10 @@ class Arithmetic:
     def function(self, name: str, value):
         """exp, log or erf of a value."""
         return {"exp": reals.exp, "log": reals.log, "erf": reals.erf}[name](value)
+
+    def exceeds(self, a, b) -> bool:
+        """a > b; raises where that is not decided."""
+        return _compared("gt", a, b)
 
     def rounded(self, eqn, operands: Sequence[np.ndarray], result: np.ndarray) -> np.ndarray:
         """What the machine makes of an exact `result`."""
@@ -80,11 +85,13 @@ def _results(eqn: JaxprEqn, operands: list[np.ndarray], arithmetic: Arithmetic) 
         return operands
     if eqn.primitive in _MOVES:
         return [_moved(eqn, operands)]
-    if eqn.primitive in _INDEXED:
-        return [_INDEXED[eqn.primitive](eqn, arithmetic, *operands)]
+    if eqn.primitive in PLACES:
+        return [arithmetic.rounded(eqn, operands, PLACES[eqn.primitive](eqn, arithmetic, *operands))]
     if eqn.primitive is lax.split_p:
         ends = np.cumsum(eqn.params["sizes"])[:-1]
         return list(map(_array, np.split(operands[0], ends, eqn.params["axis"])))
+    if eqn.primitive is lax.unstack_p:
+        return [_array(part) for part in np.moveaxis(operands[0], int(eqn.params["axis"]), 0)]
     if eqn.primitive is jaxs.psum_p:
         sums = [_array(np.add.reduce(a, axis=tuple(eqn.params["axes"]))) for a in operands]
         return [arithmetic.rounded(eqn, [a], total) for a, total in zip(operands, sums, strict=True)]
@@ -125,79 +132,6 @@ def _moved(eqn: JaxprEqn, operands: list[np.ndarray]) -> np.ndarray:
     ]
     order = np.asarray(eqn.primitive.bind(*numbers, **eqn.params))
     return _array(np.concatenate([a.ravel() for a in operands])[order])
-
-
-def _numbered(array: np.ndarray) -> np.ndarray:
-    return np.arange(array.size, dtype=np.int32).reshape(array.shape)
-
-
-def _as_indices(eqn: JaxprEqn, place: int, array: np.ndarray) -> jnp.ndarray:
-    return jnp.asarray(array.astype(np.int64), shaped(eqn.invars[place]).dtype)
-
-
-def _picked(array: np.ndarray, places: Any) -> np.ndarray:
-    """Elements by their numbers; a negative one is a place out of range."""
-    flat, places = array.ravel(), np.asarray(places)
-    result = np.empty(places.shape, object)
-    for index in np.ndindex(places.shape):
-        if places[index] < 0:
-            raise Unsupported("an index out of range")
-        result[index] = flat[places[index]]
-    return result
-
-
-def _gathered(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """JAX gathers the numbers of the elements; what is out of range is not evaluated, whatever the mode."""
-    numbers = lax.gather(
-        jnp.asarray(_numbered(a)),
-        _as_indices(eqn, 1, indices),
-        eqn.params["dimension_numbers"],
-        eqn.params["slice_sizes"],
-        mode=lax.GatherScatterMode.FILL_OR_DROP,
-        fill_value=-1,
-    )
-    return _picked(a, numbers)
-
-
-def _scattered(
-    eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, indices: np.ndarray, updates: np.ndarray
-) -> np.ndarray:
-    """Each update goes where the gather with the same numbers would take it from."""
-    d = eqn.params["dimension_numbers"]
-    whole, windows = {*d.inserted_window_dims, *d.operand_batching_dims}, iter(d.update_window_dims)
-    sizes = tuple(1 if k in whole else updates.shape[next(windows)] for k in range(a.ndim))
-    numbers = lax.GatherDimensionNumbers(
-        d.update_window_dims, d.inserted_window_dims, d.scatter_dims_to_operand_dims,
-        d.operand_batching_dims, d.scatter_indices_batching_dims,
-    )  # fmt: skip
-    mode = lax.GatherScatterMode.FILL_OR_DROP
-    starts = _as_indices(eqn, 1, indices)
-    places = lax.gather(jnp.asarray(_numbered(a)), starts, numbers, sizes, mode=mode, fill_value=-1)
-    result, taken = a.copy().reshape(-1), set()
-    for place, update in zip(np.asarray(places).ravel().tolist(), updates.ravel(), strict=True):
-        if place < 0 and eqn.params["mode"] != mode:
-            raise Unsupported("an index out of range")
-        if place in taken and (eqn.primitive is jaxs.scatter_p or eqn.params["unique_indices"]):
-            raise Unsupported("a scatter to equal indices")
-        if place >= 0:
-            result[place] = result[place] + update if eqn.primitive is jaxs.scatter_add_p else update
-            taken.add(place)
-    return result.reshape(a.shape)
-
-
-def _sliced(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, *starts: np.ndarray) -> np.ndarray:
-    numbers = lax.dynamic_slice(
-        jnp.asarray(_numbered(a)),
-        [_as_indices(eqn, 1 + k, start) for k, start in enumerate(starts)],
-        eqn.params["slice_sizes"],
-    )
-    return _picked(a, numbers)
-
-
-def _iota(eqn: JaxprEqn, arithmetic: Arithmetic, *_: np.ndarray) -> np.ndarray:
-    shape, axis = shaped(eqn.outvars[0]).shape, eqn.params["dimension"]
-    line = array_of(np.arange(shape[axis]), arithmetic)
-    return np.broadcast_to(line.reshape([-1 if k == axis else 1 for k in range(len(shape))]), shape)
 
 
 def _each(function: Callable, *arrays: np.ndarray) -> np.ndarray:
@@ -306,6 +240,19 @@ def _finite(value):
     return value.low if isinstance(value, Enclosure) else value
 
 
+def _is_bottom(value) -> bool:
+    """Whether it is −∞."""
+    return isinstance(value, float) and value == -math.inf
+
+
+def _sum(a, b):
+    """a + b, where −∞ takes in what is finite."""
+    for one, other in ((a, b), (b, a)):
+        if _is_bottom(one) and not isinstance(other, float):
+            return one
+    return a + b
+
+
 def _least(a, b):
     return a if _compared("lt", a, b) else b
 
@@ -386,19 +333,14 @@ _IDENTITIES = frozenset((lax.optimization_barrier_p, jaxs.stop_gradient_p, jaxs.
 _MOVES = frozenset(
     (
         jaxs.reshape_p, jaxs.transpose_p, jaxs.broadcast_in_dim_p, jaxs.squeeze_p, jaxs.slice_p, jaxs.rev_p,
-        jaxs.concatenate_p, jaxs.pad_p,
+        jaxs.concatenate_p, jaxs.pad_p, lax.stack_p, lax.tile_p,
     )
 )  # fmt: skip
-_INDEXED: dict[Primitive, Callable[..., np.ndarray]] = {
-    jaxs.dynamic_slice_p: _sliced,
-    jaxs.gather_p: _gathered,
-    jaxs.iota_p: _iota,
-    jaxs.scatter_add_p: _scattered,
-    jaxs.scatter_p: _scattered,
-}
+
+
 _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.abs_p: _unary(lambda v: v if _is_null(v) else _larger(v, -v)),
-    jaxs.add_p: _binary(operator.add),
+    jaxs.add_p: _binary(_sum),
     add_any_p: _binary(operator.add),
     jaxs.and_p: _binary(lambda a, b: a and b),
     jaxs.ceil_p: _rounded_to(math.ceil, 1),
@@ -412,7 +354,7 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.dot_general_p: lambda eqn, arithmetic, a, b: contraction(eqn.params["dimension_numbers"], a, b),
     jaxs.erf_p: _apply(lambda f, v: f("erf", v)),
     jaxs.erfc_p: _apply(lambda f, v: 1 - f("erf", v)),
-    jaxs.exp_p: _apply(lambda f, v: f("exp", v)),
+    jaxs.exp_p: _apply(lambda f, v: Constant(0) if _is_bottom(v) else f("exp", v)),
     jaxs.expm1_p: _apply(lambda f, v: f("exp", v) - 1),
     jaxs.floor_p: _rounded_to(math.floor, 1),
     jaxs.integer_pow_p: lambda eqn, arithmetic, a: _each(lambda v: _raised(v, eqn.params["y"]), a),
@@ -437,7 +379,7 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.sinh_p: _apply(lambda f, v: (f("exp", v) - f("exp", -v)) / 2),
     jaxs.sqrt_p: lambda eqn, arithmetic, a: _each(arithmetic.root, a),
     jaxs.square_p: _unary(lambda v: v * v),
-    jaxs.sub_p: _binary(operator.sub),
+    jaxs.sub_p: _binary(lambda a, b: a if _is_bottom(a) and not isinstance(b, float) else a - b),
     jaxs.tanh_p: _apply(lambda f, v: 1 - 2 / (f("exp", 2 * v) + 1)),
     jaxs.eq_p: _compare("eq"),
     jaxs.ge_p: _compare("ge"),

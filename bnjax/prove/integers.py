@@ -23,6 +23,7 @@ from bnjax.prove.space import Space
 
 LARGEST_SIZE = 2**31 - 1
 POSITIONS = "positions."
+EQUAL, EXCEEDS = "equal", "exceeds"  # the kinds of truth values of integers
 
 
 def positions(field: Field, size: str, index: int) -> Poly:
@@ -66,18 +67,30 @@ def numbers(field: Field, poly: Poly) -> tuple[np.ndarray, tuple[int, ...]] | No
         if coefficient.denominator != 1:
             return None
         for factor, power in monomial:
-            if not isinstance(factor, Entry) or factor.name not in field.tables or power < 0:
+            values = field.values_of(factor.name) if isinstance(factor, Entry) else None
+            if not isinstance(factor, Entry) or values is None or power < 0:
                 return None
-            sizes |= dict(zip(factor.indices, field.tables[factor.name].shape, strict=True))
+            sizes |= dict(zip(factor.indices, values.shape, strict=True))
     order = tuple(sorted(sizes))
     result = np.zeros([sizes[i] for i in order], object)
     for monomial, coefficient in poly.terms.items():
         term = np.full(result.shape, int(coefficient), object)
         for factor, power in monomial:
             assert isinstance(factor, Entry)
-            term = term * _spread(field.tables[factor.name], factor.indices, order).astype(object) ** power
+            values = field.values_of(factor.name)
+            assert values is not None
+            term = term * _spread(values, factor.indices, order).astype(object) ** power
         result = result + term
     return np.asarray(result, object), order
+
+
+def as_table(field: Field, poly: Poly) -> Poly:
+    """The same as one table, where it is made of tables: 1 − T, S + T."""
+    found = numbers(field, poly)
+    if found is None:
+        return poly
+    values, order = found
+    return field.table(values.astype(np.int64), order)
 
 
 def is_everywhere(field: Field, poly: Poly, values: Collection[int]) -> bool:
@@ -101,17 +114,24 @@ def _spread(table: np.ndarray, indices: tuple[int, ...], order: tuple[int, ...])
 
 def equal(field: Field, difference: Poly) -> Poly:
     """[difference = 0] of integers."""
-    return by_cases(field, difference, lambda case: _truth(field, "equal", case))
+    return _by_cases(field, EQUAL, difference)
 
 
 def exceeds(field: Field, difference: Poly) -> Poly:
     """[difference > 0] of integers."""
-    return by_cases(field, difference, lambda case: _truth(field, "exceeds", case))
+    return _by_cases(field, EXCEEDS, difference)
+
+
+def _by_cases(field: Field, kind: str, difference: Poly) -> Poly:
+    difference = field.reduce(difference)
+    if numbers(field, difference) is not None:  # a table, and not a case for each of its values
+        return _truth(field, kind, difference)
+    return by_cases(field, difference, lambda case: _truth(field, kind, case), tables=False)
 
 
 def one_hot(field: Field, value: Poly, size: str, index: int) -> Poly:
     """[value = c] at a free index c that is not in `value`; Outside where an axis has another layout."""
-    return field.reduce(equal(field, field.reduce(value - positions(field, size, index))))
+    return field.reduce(equal(field, value - positions(field, size, index)))
 
 
 def _truth(field: Field, kind: str, difference: Poly) -> Poly:
@@ -119,8 +139,8 @@ def _truth(field: Field, kind: str, difference: Poly) -> Poly:
     found = numbers(field, difference)
     if found is not None:
         values, order = found
-        return field.table(values == 0 if kind == "equal" else values > 0, order)
-    if kind == "equal":
+        return field.table(values == 0 if kind == EQUAL else values > 0, order)
+    if kind == EQUAL:
         known = _equal_positions(field, difference)
         if known is not None:
             return known

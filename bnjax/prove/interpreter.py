@@ -116,7 +116,7 @@ class Interpreter:
         if not floating and array.dtype.kind not in "iub":
             raise Refusal(f"a constant of {array.dtype}", self.field.where)
         if floating and not np.all(np.isfinite(flat.astype(np.float64))):
-            return Array(dims, None)
+            return self._not_finite(array, dims)
         if not flat.size or np.any(flat != flat[0]):
             if floating and not _is_whole(array):
                 return self._unknown(array, dims)
@@ -127,6 +127,17 @@ class Interpreter:
             return Array(dims, poly, sign(poly), of_constant(array))
         poly = self.field.literal(flat[0]) if floating else self.field.constant(int(flat[0]))
         return Array(dims, poly, sign(poly), of_constant(array))
+
+    def _not_finite(self, array: np.ndarray, dims: Dims) -> Array:
+        """What a mask adds: −∞, and one number elsewhere; of anything else with NaN or infinity nothing."""
+        kept = np.isfinite(array)
+        numbers = np.unique(array[kept])
+        if not np.all(kept | np.isneginf(array)) or len(numbers) > 1 or not array.size:
+            return Array(dims, None)
+        shape = [size for size in array.shape if size > 1]
+        truth = self.field.table(kept.astype(np.int64).reshape(shape), range(len(shape)))
+        number = self.field.literal(numbers[0]) if len(numbers) else self.field.constant(0)
+        return Array(dims, number * truth, kept=truth)
 
     def _unknown(self, array: np.ndarray, dims: Dims) -> Array:
         """What is shown for every array holds for this one; equal constants are the same atom."""

@@ -26,9 +26,12 @@ from bnjax.prove.convolution import CONVOLUTIONS
 from bnjax.prove.field import Field
 from bnjax.prove.functions import erf, exp, inverse, log, logistic, power, root, tanh
 from bnjax.prove.indexing import INDEXING
+from bnjax.prove.integers import as_table
+from bnjax.prove.masks import with_masks
 from bnjax.prove.moves import MOVES
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.space import Space
+from bnjax.prove.windows import WINDOWS
 
 Rule = Callable[..., Array | list[Array]]
 
@@ -119,7 +122,7 @@ def _broadcast_in_dim(space: Space, eqn: JaxprEqn, a: Array, *_: Array) -> Array
     for k, dim in zip(where, a.dims, strict=True):
         dims[k] = dim or dims[k]
     if a.poly is None:
-        return Array(tuple(dims), None)
+        return Array(tuple(dims), None, why=a.why)
     return Array(tuple(dims), placed(space, a, dims, where), a.sign)
 
 
@@ -239,7 +242,8 @@ def _boolean(apply: Callable[..., Poly]) -> Rule:
         if shaped(eqn.outvars[0]).dtype != jnp.bool_:
             raise Outside("bits of an integer")
         one = space.field.constant(1)
-        return elementwise(space, arrays, lambda *polys: apply(one, *polys), NONNEGATIVE)
+        result = elementwise(space, arrays, lambda *polys: apply(one, *polys), NONNEGATIVE)
+        return replace(result, poly=as_table(space.field, finite(result)))
 
     return rule
 
@@ -253,11 +257,12 @@ ARITHMETIC: frozenset[Primitive] = frozenset(
     )
 )  # fmt: skip
 # by identity: another primitive of the same name is another one
-PRIMITIVES: dict[Primitive, Rule] = (
+PRIMITIVES: dict[Primitive, Rule] = with_masks(
     CHOICES
     | CONVOLUTIONS
     | INDEXING
     | MOVES
+    | WINDOWS
     | {
         jaxs.add_p: _add,
         add_any_p: _add,

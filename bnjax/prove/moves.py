@@ -7,6 +7,7 @@ symbol there is no such matrix, and the move is refused.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from jax import lax
@@ -115,6 +116,32 @@ def _cumsum(space: Space, eqn: JaxprEqn, a: Array) -> Array:
     return Array(result.dims, result.poly, a.sign)  # a sum of at least one element
 
 
+def _stack(space: Space, eqn: JaxprEqn, *arrays: Array) -> Array:
+    axis = int(eqn.params["axis"])
+    placed = []
+    for k, a in enumerate(arrays):
+        wider = replace(a, dims=(*a.dims[:axis], (), *a.dims[axis:]))
+        placed.append(moved(space, wider, axis, picking(len(arrays), np.arange(len(arrays)) - k, 1)))
+    known = min(a.sign for a in arrays)
+    return elementwise(space, placed, lambda *polys: sum(polys, space.field.constant(0)), known)
+
+
+def _unstack(space: Space, eqn: JaxprEqn, a: Array) -> list[Array]:
+    axis = int(eqn.params["axis"])
+    size = given_size(a, axis)
+    parts = [moved(space, a, axis, picking(1, np.array([k]), size)) for k in range(size)]
+    return [replace(part, dims=(*part.dims[:axis], *part.dims[axis + 1 :])) for part in parts]
+
+
+def _tile(space: Space, eqn: JaxprEqn, a: Array) -> Array:
+    for axis, count in enumerate(eqn.params["reps"]):
+        if count == 1:
+            continue
+        size = given_size(a, axis)
+        a = moved(space, a, axis, np.tile(np.eye(size, dtype=int), (int(count), 1)))
+    return a
+
+
 MOVES: dict[Primitive, Rule] = {
     jaxs.concatenate_p: _concatenate,
     jaxs.cumsum_p: _cumsum,
@@ -122,4 +149,7 @@ MOVES: dict[Primitive, Rule] = {
     jaxs.rev_p: _rev,
     jaxs.slice_p: _slice,
     lax.split_p: _split,
+    lax.stack_p: _stack,
+    lax.tile_p: _tile,
+    lax.unstack_p: _unstack,
 }

@@ -35,20 +35,16 @@ def by_position(field: Field, poly: Poly) -> list[Poly] | None:
             count += 1
             if count > _TERMS:
                 return None
-            rest = [(_at(field, e, places), p) for e, p in entries if not _is_table(field, e.name)]
+            rest = [(_at(field, e, places), p) for e, p in entries if field.values_of(e.name) is None]
             key = tuple(places[i] for i in free)
             term = field.assemble(left, rest) * field.constant(coefficient * weight)
             parts[key] = parts.get(key, field.constant(0)) + term
     return list(parts.values())
 
 
-def _is_table(field: Field, name: str) -> bool:
-    return name in field.tables or (name.startswith("delta.") and name.removeprefix("delta.").isdigit())
-
-
 def _sizes_of_tables(field: Field, poly: Poly) -> set[str]:
     names = {entry.name for monomial in poly.terms for entry, _ in entries_of(monomial)}
-    return {size for name in names if _is_table(field, name) for size in field.atoms[name].sizes}
+    return {size for name in names if field.values_of(name) is not None for size in field.atoms[name].sizes}
 
 
 def _free_sizes(field: Field, poly: Poly) -> dict[int, str]:
@@ -65,13 +61,10 @@ def _assignments(field: Field, entries: Powers, fixed: dict[int, int]) -> Iterat
     """Positions for the fixed indices where the tables' product is not zero, and that product."""
     found: list[tuple[Places, int]] = [({}, 1)]
     for (name, indices), power in entries:
-        if name in field.tables:
-            table = field.tables[name]
-            rows = [(where, int(table[where]) ** power) for where in zip(*table.nonzero(), strict=True)]
-        elif _is_table(field, name):
-            rows = [((k, k), 1) for k in range(int(field.atoms[name].sizes[0]))]
-        else:
+        table = field.values_of(name)
+        if table is None:
             continue
+        rows = [(where, int(table[where]) ** power) for where in zip(*table.nonzero(), strict=True)]
         found = [
             ({**places, **dict(zip(indices, map(int, where), strict=True))}, weight * value)
             for places, weight in found

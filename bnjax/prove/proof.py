@@ -16,7 +16,6 @@ _TRUSTED = (
     "a later trace (state that it keeps), differentiated in some of its arguments only (symbolic_zeros) or "
     "more than once."
 )
-_BY_TYPE = "sizes beyond those numbers where Python asks whether a size is an int by `type(n)`"
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,7 @@ def claim(
     if traced:
         statement += (
             f" So do the programs traced at {_numbers(traced)}, where Python may have branched (if the "
-            "algebra leaves the definition open there, by JAX's derivatives of its primitives); "
-            f"{_BY_TYPE}, are not seen."
+            "algebra leaves the definition open there, by JAX's derivatives of its primitives)."
         )
     verdict = {"refuted": "This is false: ", "refused": "Neither proved nor refuted: "}.get(proof.status, "")
     return f"{verdict}{statement} {_TRUSTED}"

@@ -4,6 +4,9 @@ JAX answers `n == 7` of a symbol n by False, without a word: the program that it
 n ≠ 7.  Here such a question becomes an equation, "n − 7 = 0", and where that is not to be had (a hash, a
 type, an exception that the program catches) a text, so that the prover can look at the other branch or say
 that it did not.  Only the user's code is heard: JAX asks as well, of sizes 1, and is trusted with it.
+
+`type(n)` is a question that no method of the size hears.  For it `types_heard` puts a listener in the place
+of `type` in the modules of the user's code; a program that is another one then is not to be proved.
 """
 
 import contextlib
@@ -13,8 +16,8 @@ import pathlib
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Iterator
-from types import CodeType, FrameType
+from collections.abc import Callable, Iterator, Sequence
+from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -89,17 +92,74 @@ def _asker(frame: FrameType | None) -> FrameType | None:
 
 @functools.lru_cache(maxsize=10_000)
 def _kind(code: CodeType) -> str:
-    filename = code.co_filename
+    if code.co_filename == "<string>" and code.co_name.startswith("__"):  # methods that a dataclass is given
+        return "passes on"
+    return _kind_of_file(code.co_filename)
+
+
+def _kind_of_file(filename: str) -> str:
     if filename.startswith((*_TRUSTED, _OURS)):
         return "trusted"
-    if filename == "<string>" and code.co_name.startswith("__"):  # the methods that a dataclass is given
-        return "passes on"
     packaged = "site-packages" in filename or "dist-packages" in filename
     if filename.startswith(_ASKERS_OF_OTHERS[1:]) or (
         filename.startswith(_ASKERS_OF_OTHERS[0]) and not packaged
     ):
         return "passes on"
     return "user"
+
+
+@contextlib.contextmanager
+def types_heard(functions: Sequence[Callable[..., Any]]) -> Iterator[list[Question]]:
+    """Where the user's code, of which `functions` are, asks meanwhile for the `type` of a symbolic size."""
+    questions: dict[str, Question] = {}
+
+    def note() -> None:
+        frame = sys._getframe(2)
+        line = f"{pathlib.Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({frame.f_code.co_name})"
+        questions.setdefault(line, Question("", "type of a size", line))
+
+    found: list[Question] = []
+    with _LOCK:
+        listener = _listener(note)
+        places = [place for place in _namespaces(functions) if "type" not in place]
+        for place in places:
+            place["type"] = listener
+        try:
+            yield found
+        finally:
+            for place in places:
+                place.pop("type", None)
+            found.extend(questions.values())
+
+
+def _namespaces(functions: Sequence[Callable[..., Any]]) -> list[dict[str, Any]]:
+    """The global names of the user's modules, and of `functions`."""
+    named = [vars(module) for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
+    named = [names for names in named if names.get("__file__") or names.get("__name__") == "__main__"]
+    named = [names for names in named if _kind_of_file(str(names.get("__file__"))) == "user"]
+    named += [names for f in functions if isinstance(names := getattr(f, "__globals__", None), dict)]
+    return list({id(names): names for names in named}.values())
+
+
+def _listener(note: Callable[[], None]) -> type:
+    """What does as `type` does, and tells of sizes; `type(n)` in the user's code calls it."""
+
+    class Listening(type):
+        def __call__(cls, *args: Any, **keywords: Any) -> Any:
+            if cls is not listener:  # a metaclass made of it
+                return super().__call__(*args, **keywords)
+            if len(args) == 1 and type(args[0]) is SymbolicSize:
+                note()
+            return type(*args, **keywords)
+
+        def __instancecheck__(cls, instance: Any) -> bool:
+            return isinstance(instance, type)
+
+        def __subclasscheck__(cls, subclass: type) -> bool:
+            return issubclass(subclass, type)
+
+    listener = Listening("type", (type,), {})
+    return listener
 
 
 Note = Callable[[str, str], None]
@@ -134,11 +194,9 @@ def _hooks(note: Note) -> dict[str, Callable[..., Any]]:
     def __getattribute__(self: Any, name: str) -> Any:
         if name == "__class__":
             note("", "isinstance of a size")
-        try:
-            return attribute(self, name)
-        except AttributeError:
+        elif not hasattr(int, name):  # in answer to hasattr, or to be caught
             note("", f".{name} of a size")
-            raise
+        return attribute(self, name)
 
     hooks: dict[str, Callable[..., Any]] = {
         "__eq__": __eq__,

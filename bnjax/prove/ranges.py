@@ -160,6 +160,8 @@ _RANGES: dict[Primitive, Callable[..., Range]] = {
     jaxs.slice_p: _same,
     jaxs.rev_p: _same,
     lax.split_p: _same,
+    lax.stack_p: _any_of,
+    lax.tile_p: _same,
     jaxs.gather_p: _same,
     jaxs.dynamic_slice_p: _same,
     jaxs.convert_element_type_p: _same,

@@ -8,6 +8,8 @@ unknown.
 import math
 from fractions import Fraction
 
+import numpy as np
+
 from bnjax.prove.algebra import Poly, Ring
 from bnjax.prove.monomials import Factor, Monomial, Sum
 
@@ -46,8 +48,20 @@ def _term_sign(ring: Ring, monomial: Monomial) -> int:
 def _factor_sign(ring: Ring, factor: Factor, power: int) -> int:
     if isinstance(factor, Sum):
         inside = min(_factor_sign(ring, entry, p) for entry, p in factor.entries)
+        if inside == NONNEGATIVE and _has_a_positive_term(ring, factor):
+            return POSITIVE
         return max(inside, NONNEGATIVE if power % 2 == 0 else UNKNOWN)
     atom = ring.atoms[factor.name]
     if atom.positive:
         return POSITIVE
     return NONNEGATIVE if atom.boolean or power % 2 == 0 else UNKNOWN
+
+
+def _has_a_positive_term(ring: Ring, factor: Sum) -> bool:
+    """Whether a sum of terms ≥ 0 has one > 0: all but a table > 0, and in each of its rows a number > 0."""
+    known = [entry for entry, _ in factor.entries if not ring.atoms[entry.name].positive]
+    values = ring.values_of(known[0].name) if len(known) == 1 else None
+    if values is None:
+        return False
+    summed = tuple(k for k, index in enumerate(known[0].indices) if index < 0)
+    return bool(np.all(np.any(values > 0, axis=summed)))

@@ -24,6 +24,7 @@ from bnjax.prove.monomials import Entry, Monomial, Powers, entries_of, flatten
 
 LARGEST = 2**20  # numbers of a table
 _PRODUCT = 2**18  # numbers looked at for a product of tables
+DELTA = "delta."
 _AXES = 4  # of a table that is a product
 _EXACT = 2.0**62
 
@@ -46,7 +47,7 @@ class Tables(Ring):
         return self.entry(self._delta(size), (min(i, j), max(i, j)))
 
     def _delta(self, size: str) -> str:
-        name = f"delta.{size}"
+        name = f"{DELTA}{size}"
         self.atoms.setdefault(name, Atom(name, (size, size), boolean=True))
         self.single |= {(name, 0), (name, 1)}
         return name
@@ -89,6 +90,13 @@ class Tables(Ring):
             self.single |= {(name, k) for k in range(kept.ndim) if np.all((kept != 0).sum(k) <= 1)}
         return self.entry(self._names[shape_and_bytes], tuple(indices[k] for k in order))
 
+    def values_of(self, name: str) -> np.ndarray | None:
+        """The numbers of a table, or of a delta over an axis of given size; else None."""
+        size = name.removeprefix(DELTA)
+        if size != name and size.isdigit():
+            return np.eye(int(size), dtype=np.int64)
+        return self.tables.get(name)
+
     def choice(self, name: str, sizes: tuple[str, ...]) -> None:
         """Declare a boolean atom with at most one 1 along its last index."""
         self.atom(Atom(name, sizes, boolean=True))
@@ -121,11 +129,11 @@ class Tables(Ring):
         return None
 
     def _is_known(self, name: str) -> bool:
-        return name in self.tables or name in self._choices or name.startswith("delta.")
+        return name in self.tables or name in self._choices or name.startswith(DELTA)
 
     def _without_delta(self, bound: dict[int, str], entries: Powers) -> Poly | None:
         for place, ((name, indices), power) in enumerate(entries):
-            if not name.startswith("delta."):
+            if not name.startswith(DELTA):
                 continue
             i, j = min(indices), max(indices)
             rest = entries[:place] + entries[place + 1 :]
@@ -140,7 +148,7 @@ class Tables(Ring):
 
     def _chosen_once(self, bound: dict[int, str], entries: Powers) -> Poly | None:
         for (first, _), (second, power) in itertools.combinations(entries, 2):
-            if first.name != second.name or first.name.startswith("delta."):
+            if first.name != second.name or first.name.startswith(DELTA):
                 continue
             apart = [k for k, (i, j) in enumerate(zip(first.indices, second.indices, strict=True)) if i != j]
             if len(apart) != 1 or (first.name, apart[0]) not in self.single:

@@ -68,7 +68,7 @@ def restore(folder: Path, epoch: int, like: TrainState) -> TrainState:
         raise UserError(f"checkpoint {path} is damaged: {error.strerror}") from error
     if not whole:
         raise UserError(f"checkpoint {path} is damaged: it is not what its digest says")
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         try:
             arrays = checkpointer.restore((path / STATE).absolute(), args=ocp.args.StandardRestore(named))
         except (ValueError, KeyError) as error:
@@ -76,10 +76,19 @@ def restore(folder: Path, epoch: int, like: TrainState) -> TrainState:
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in named])
 
 
+def _checkpointer() -> ocp.Checkpointer:
+    """Orbax's, which waits for no other process: of several, one writes."""
+    this = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=this, active_processes={this})
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
 def _write(half: Path, state: TrainState) -> None:
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    arrays = jax.device_get(_named(state))  # whole, of however many processes
+    with _checkpointer() as checkpointer:
         try:
-            checkpointer.save((half / STATE).absolute(), args=ocp.args.StandardSave(_named(state)))
+            checkpointer.save((half / STATE).absolute(), args=ocp.args.StandardSave(arrays))
         except ValueError as error:  # as tensorstore says it
             raise OSError(one_line(error)) from error
     (half / DIGEST).write_text(_digests(half))

@@ -60,7 +60,7 @@ class Restored(NamedTuple):
 
 
 def environment(options: dict[str, str] | None = None, devices: int = 1) -> dict[str, Any]:
-    """What else the numbers depend on: versions, the machine, devices, XLA's `options`, whose kernels."""
+    """What else the numbers depend on: versions, machine, devices, processes, XLA's `options`, kernels."""
     import flax
     import optax
 
@@ -72,6 +72,7 @@ def environment(options: dict[str, str] | None = None, devices: int = 1) -> dict
         "backend": device.platform,
         "device": device.device_kind,
         "devices": devices,
+        "processes": jax.process_count(),
         "cpu_count": os.cpu_count(),
         "compiler_options": options or {},
         "cpu_kernels": devices == 1 and ops.cpu.available(),

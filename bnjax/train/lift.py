@@ -7,6 +7,7 @@ from typing import get_args
 from bnjax.data import Dataset
 from bnjax.train.config import Config, Norm
 from bnjax.train.plots import draw_lift
+from bnjax.train.processes import is_first
 from bnjax.train.run import RunResult, run_all
 
 
@@ -37,5 +38,6 @@ def lift(
     """
     configs = {norm: dataclasses.replace(config, norm=norm) for norm in get_args(Norm)}
     results = list(run_all(configs, data, out, options, resume=resume, prefix="norm ", devices=devices))
-    draw_lift(out)
+    if is_first():
+        draw_lift(out)
     return results

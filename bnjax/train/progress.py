@@ -18,15 +18,17 @@ class TrainingProgress:
       label: what is being trained.
       total_steps: of the whole run.
       batch_size: images a step.
+      shown: False where another process shows it.
     """
 
-    def __init__(self, label: str, total_steps: int, batch_size: int):
+    def __init__(self, label: str, total_steps: int, batch_size: int, shown: bool = True):
         self.label = label
         self.total_steps = total_steps
         self.batch_size = batch_size
         self.steps = 0
         console = Console(stderr=True)
-        self.live = console.is_terminal
+        self.shown = shown
+        self.live = shown and console.is_terminal
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -66,7 +68,7 @@ class TrainingProgress:
             rate = counted / (now - self.start)
             status += f"  {rate * self.batch_size:.0f} images/s"
         self.bar.update(self.task, completed=self.steps, status=status)
-        if not self.live and counted and now - self.printed >= PLAIN_INTERVAL_SECONDS:
+        if self.shown and not self.live and counted and now - self.printed >= PLAIN_INTERVAL_SECONDS:
             self.printed = now
             left = (self.total_steps - self.steps) / rate
             done = f"{self.steps}/{self.total_steps} steps"
@@ -74,6 +76,8 @@ class TrainingProgress:
 
     def print(self, line: str) -> None:
         """Print a line of the log on stdout, above the live line."""
+        if not self.shown:
+            return
         if self.live and sys.stdout.isatty():
             self.bar.console.print(line, markup=False, highlight=False)
         else:

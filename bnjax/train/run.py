@@ -1,5 +1,6 @@
 """A training run: from a config and data to a directory and a result; and several, one after the other."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -11,14 +12,16 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from bnjax.data import Dataset
 from bnjax.train import step
 from bnjax.train.config import Config, select_examples
-from bnjax.train.devices import Placement, placement
-from bnjax.train.directory import RunDirectory
+from bnjax.train.devices import Placement, placement, put, spread
+from bnjax.train.directory import Restored, RunDirectory
 from bnjax.train.files import check_out, locked, make_folder, replace_text
 from bnjax.train.outcome import Evaluation, Outcome, outcome
+from bnjax.train.processes import agree, from_first, is_first
 from bnjax.train.progress import TrainingProgress
 
 SUMMARY = ("norm", "learning_rate", "momentum", "init", "seed", "epochs")  # of the config
@@ -53,7 +56,8 @@ def run(
     """Train and evaluate one network, writing the run directory `out` as it goes.
 
     A loss that is not finite ends the run at once.  The same config on the same machine and as many devices
-    gives the same numbers to the last bit, in one go or resumed.
+    gives the same numbers to the last bit, in one go or resumed.  Of several processes all call it alike; the
+    first writes `out`, and reads it to resume.
 
     Args:
       config: the run's.
@@ -63,38 +67,42 @@ def run(
       resume: if `out` holds a run of this config, go on after its last whole epoch; it may have had fewer
         epochs, and then goes on to these.
       label: what the lines printed begin with, where several runs print.
-      devices: how many share each batch; see `bnjax.train.devices.placement`.
+      devices: how many of a process share each batch; see `bnjax.train.devices.placement`.
 
     Returns:
       The final training loss and test accuracy, and the outcome.
 
     Raises:
       UserError: `out` cannot be made or already holds something, or a run of another config, or another
-        process writes it; its checkpoints are damaged; the data do not fit the config; the disk is full.
+        process writes it; its checkpoints are damaged; the data do not fit the config; the disk is full;
+        of several processes, this one was given another config or other data than the first.
     """
     data = select_examples(data, config)
     pixels = step.standardization(data.train_images)
     place = placement(config.batch_size, devices)
     count = place.number if place else 1
-    with RunDirectory.open(out, config, pixels, options or {}, resume=resume, devices=count) as directory:
+    agree(**config.as_json(), devices=count, images=[array.tolist() for array in pixels])
+    opened = RunDirectory.open(out, config, pixels, options or {}, resume=resume, devices=count)
+    with opened if is_first() else contextlib.nullcontext() as directory:
         total = config.epochs * (len(data.train_images) // config.batch_size)
         begin, steps = step.create(config, pixels, options, total_steps=total, place=place)
-        state, rows, notes = directory.restore(begin)
-        state, arrays = jax.device_put((state, data), place.whole if place else None)
+        restored = directory.restore(begin) if directory else Restored(begin, [], [])
+        state, rows, notes = _everywhere(restored, place)
+        arrays = spread(data, place)
         left = total - total * len(rows) // config.epochs
-        with TrainingProgress(label or _title(config), left, config.batch_size) as progress:
+        with TrainingProgress(label or _title(config), left, config.batch_size, is_first()) as progress:
 
-            def say(line: str) -> None:
-                progress.print(f"{label}: {line}" if label else line)
+            def say(lines: list[str]) -> None:
+                for line in lines:
+                    progress.print(f"{label}: {line}" if label else line)
 
-            for note in notes + ([f"resumed after epoch {len(rows)}"] if rows else []):
-                say(note)
+            say(notes + ([f"resumed after epoch {len(rows)}"] if rows else []))
             while len(rows) < config.epochs and not (rows and rows[-1]["outcome"] == "diverged"):
                 epoch = len(rows) + 1
                 state, row = _epoch(config, epoch, state, steps, arrays, progress.advance, place)
-                for line in directory.append(row):
-                    say(line)
-                directory.checkpoint(epoch, state)
+                if directory:
+                    say(directory.append(row))
+                    directory.checkpoint(epoch, state)
                 rows.append(row)
     last = rows[-1]
     return RunResult(config, last["train_loss"], last["test_accuracy"], last["outcome"])
@@ -115,19 +123,31 @@ def run_all(
     `out/summary.json`, a row a run, is written again after each.  A line printed begins with `prefix` and the
     run's name.  Arguments and errors are otherwise those of `run`.
     """
-    if not resume:
+    first = is_first()
+    if first and not resume:
         check_out(out)
     for config in configs.values():
         select_examples(data, config)
-    make_folder(out)
+    agree(runs=list(configs))
+    if first:
+        make_folder(out)
     rows = []
-    with locked(out):
+    with locked(out) if first else contextlib.nullcontext():
         for name, config in configs.items():
             told = prefix + name
             result = run(config, data, out / name, options, resume=resume, label=told, devices=devices)
             rows.append(result.row())
-            replace_text(out / "summary.json", json.dumps({"runs": rows}, indent=2) + "\n")
+            if first:
+                replace_text(out / "summary.json", json.dumps({"runs": rows}, indent=2) + "\n")
             yield result
+
+
+def _everywhere(restored: Restored, place: Placement | None) -> Restored:
+    """What process 0 has restored, in all of them, and the state on the devices."""
+    state, rows, notes = restored
+    if place is None:
+        return Restored(jax.device_put(state), rows, notes)
+    return Restored(put(multihost_utils.broadcast_one_to_all(state), place.whole), from_first(rows), notes)
 
 
 def _title(config: Config) -> str:

@@ -267,7 +267,7 @@ def train_epoch(
       The new state, and the losses of the steps done.
     """
     if scan:
-        state, scanned = steps.train_scanned(state, images, labels, jnp.asarray(indices), first)
+        state, scanned = steps.train_scanned(state, images, labels, indices, first)
         losses = np.asarray(scanned)
         report(len(losses), float(losses[-1]))
         return state, losses

@@ -6,6 +6,7 @@ from pathlib import Path
 from bnjax.data import Dataset
 from bnjax.train.config import Config, folder
 from bnjax.train.plots import draw_sweep
+from bnjax.train.processes import is_first
 from bnjax.train.run import RunResult, run_all
 
 
@@ -36,4 +37,5 @@ def sweep(
     """
     named = {folder(config): config for config in configs}
     yield from run_all(named, data, out, options, resume=resume, devices=devices)
-    draw_sweep(out)
+    if is_first():
+        draw_sweep(out)

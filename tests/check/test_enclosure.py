@@ -50,6 +50,7 @@ PROGRAMS = {
         + jnp.einsum("bi,bj->bij", a, b)[:, 0]
         + jnp.einsum("bij,bj->bi", a[:, :, None] * b[:, None], b)
     ),
+    "dot_general of vectors": lambda a, b: a[0] @ b[0],
     "iota": lambda a, b: a + jnp.arange(4) + jax.lax.broadcasted_iota(a.dtype, (3, 4), 0),
     # programs of several primitives, those that JAX runs among them
     "gather": lambda a, b: a[jnp.array([0, 2, 2])] + jnp.take_along_axis(b, jnp.argsort(a, 1), 1),
@@ -121,6 +122,17 @@ def test_values_are_jaxs_and_float32_lies_inside(name):
     for value, ball in zip(got, narrow, strict=True):
         radius = 0 if ball.radius is None else ball.radius
         assert np.all(abs(np.asarray(value, np.float64) - np.asarray(ball.value, np.float64)) <= radius)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_values_alone_are_those_of_the_balls(name):
+    with jax.enable_x64(True):
+        jaxpr = jax.make_jaxpr(PROGRAMS[name])(A, B)
+        balls = enclosure.enclose(jaxpr, [A, B], enclosure.rounding(np.float64))
+        for value, ball in zip(enclosure.evaluate(jaxpr, [A, B]), balls, strict=True):
+            value, of_ball = np.asarray(value), np.asarray(ball.value)
+            assert value.dtype == of_ball.dtype
+            np.testing.assert_allclose(value.astype(float), of_ball.astype(float), rtol=1e-13, atol=0)
 
 
 @pytest.mark.parametrize("name", ["scan", "fori_loop", "cond", "relu", "softmax", "dot_general", "gather"])

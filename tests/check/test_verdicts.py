@@ -98,6 +98,36 @@ def test_a_mask_that_selects_may_be_finite_where_autodiff_multiplies_by_zero():
     assert check_vjp(swallows, masked, X, np.ones(6, int)).verdict == "WRONG"
 
 
+def length(x):
+    """The norm, differentiable where it is 0: what is NaN is not greater than 0, and is selected away."""
+    square = jnp.sum(x * x)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+
+
+def direction(args, dy):
+    (x,), y = args, length(args[0])
+    return (x * jnp.where(y > 0, dy / jnp.where(y > 0, y, 1), 0),)
+
+
+def test_where_the_primal_selects_nan_away_the_rule_may_too():
+    report = check_vjp(rule(length, direction), length, X)
+    assert report.ok, str(report)
+    nan_at_zero = rule(length, lambda args, dy: (dy * args[0] / length(args[0]),))
+    assert check_vjp(nan_at_zero, length, X).verdict == "WRONG"
+
+
+def test_a_kernel_that_xla_has_not_in_a_dtype_that_nobody_gave_is_no_fault():
+    def backward(args, dy):
+        if dy.dtype == jnp.bfloat16:
+            raise NotImplementedError("no such kernel in bfloat16")
+        return (2 * dy * args[0],)
+
+    report = check_vjp(rule(square, backward), square, X)
+    assert report.ok, str(report)
+    assert any(s.name == "bfloat16" and "no such kernel" in s.skipped for s in report.stages)
+    assert check_vjp(rule(square, backward), square, X.astype(jnp.bfloat16)).verdict == "WRONG"
+
+
 @pytest.mark.parametrize("labels", [[5, 3, 3, 1, 0, 2], [-1, 3, -1, 5, 0, 2], [-3, 4, 4, 4, 0, -1]])
 def test_indices_stay_in_range_on_small_sizes(labels):
     table = np.random.default_rng(8).normal(size=(7, 3)).astype(np.float32)
@@ -129,3 +159,22 @@ def test_sizes_that_the_primal_does_not_mean_are_left_out():
     stacked = rule(area, lambda a, dy: (jnp.stack([dy * a[0][:, 1], dy * a[0][:, 0]], 1),))  # of 2 columns
     report = check_vjp(stacked, area, points)
     assert report.ok, str(report)
+
+
+def test_a_size_at_which_the_primal_writes_outside_is_left_out():
+    def overwritten(x, value):
+        return x.at[1].set(value)
+
+    op = rule(overwritten, lambda args, dy: (dy.at[1].set(0), dy[1]))
+    report = check_vjp(op, overwritten, X, X[0])
+    assert report.ok, str(report)
+    leaks = rule(overwritten, lambda args, dy: (dy, dy[1]))
+    assert check_vjp(leaks, overwritten, X, X[0]).verdict == "WRONG"
+
+
+def test_what_the_bounds_do_not_follow_is_named():
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    of_devices = jax.shard_map(square, mesh=mesh, in_specs=jax.P("d"), out_specs=jax.P("d"))
+    report = check_vjp(of_devices, of_devices, X)
+    assert report.verdict == "could not be checked"
+    assert "shard_map holds a program" in str(report)

@@ -249,6 +249,164 @@ KINKED = {
     ),
 }
 
+
+def one_hot(labels, x):
+    return jax.nn.one_hot(labels, x.shape[1])
+
+
+def entropy_back(args, dy, sign=-1):
+    x, labels = args
+    return dy[:, None] * (softmax(x) + sign * one_hot(labels, x)), None
+
+
+def by_scatter(args, dy, sign=-1):
+    x, labels = args
+    return (softmax(x) * dy[:, None]).at[jnp.arange(x.shape[0]), labels].add(sign * dy), None
+
+
+def focal(x, labels):
+    logp = jnp.take_along_axis(log_softmax(x), labels[:, None], axis=1)
+    return -((1 - jnp.exp(logp)) ** 2) * logp
+
+
+def focal_back(args, dy, sign=1):
+    x, labels = args
+    p, chosen = softmax(x), one_hot(labels, x)
+    p_of, logp = (p * chosen).sum(1, keepdims=True), (log_softmax(x) * chosen).sum(1, keepdims=True)
+    return dy * (2 * (1 - p_of) * p_of * logp - sign * (1 - p_of) ** 2) * (chosen - p), None
+
+
+def lookup_back(args, dy):
+    table, ids = args
+    return jnp.zeros_like(table).at[ids].add(2 * dy * table[ids]), None
+
+
+def lookup_replaced(args, dy):
+    table, ids = args
+    return jnp.zeros_like(table).at[ids].set(2 * dy * table[ids]), None
+
+
+def interleaved(x, cos, sin):
+    first, second = x[:, ::2], x[:, 1::2]
+    return jnp.stack([first * cos - second * sin, first * sin + second * cos], -1).reshape(x.shape)
+
+
+def interleaved_back(args, dy, sign=1):
+    x, cos, sin = args
+    first, second, a, b = x[:, ::2], x[:, 1::2], dy[:, ::2], dy[:, 1::2]
+    dx = jnp.stack([a * cos + sign * b * sin, b * cos - a * sin], -1).reshape(x.shape)
+    return dx, (a * first + b * second).sum(0), (b * first - a * second).sum(0)
+
+
+def causal(scores):
+    return softmax(jnp.where(jnp.tril(jnp.ones(scores.shape, bool)), scores, -jnp.inf))
+
+
+def windows(x, pool, initial=0.0, by=1):
+    return lax.reduce_window(x, initial, pool, (1, 2, 2, 1), (1, 2, 2, 1), "VALID") / by
+
+
+def spread(y):
+    return jnp.repeat(jnp.repeat(y, 2, 1), 2, 2)
+
+
+def largest(x):
+    return windows(x, lax.max, -jnp.inf)
+
+
+# elements by labels and positions: labels are "int C: n", integers from 0 to C - 1
+INDEXED = {
+    "cross entropy by take_along_axis": Row(
+        lambda x, labels: -jnp.take_along_axis(log_softmax(x), labels[:, None], axis=1)[:, 0],
+        entropy_back,
+        (lambda a, dy: entropy_back(a, dy, 1),),
+        ("n C", "int C: n"),
+    ),
+    "cross entropy by indexing": Row(
+        lambda x, labels: -log_softmax(x)[jnp.arange(x.shape[0]), labels],
+        by_scatter,
+        (lambda a, dy: by_scatter(a, dy, 1),),
+        ("n 5", "int 5: n"),
+    ),
+    "cross entropy by comparison": Row(
+        lambda x, labels: -jnp.where(labels[:, None] == jnp.arange(x.shape[1]), log_softmax(x), 0).sum(1),
+        entropy_back,
+        (by_scatter, lambda a, dy: entropy_back((a[0], a[1][::-1]), dy))[1:],
+        ("3 4", "int 4: 3"),
+    ),
+    "focal loss of labels": Row(
+        focal, focal_back, (lambda a, dy: focal_back(a, dy, -1),), ("n C", "int C: n")
+    ),
+    "lookup": Row(
+        lambda table, ids: table[ids] ** 2,
+        lookup_back,
+        (lookup_replaced, lambda a, dy: lookup_back((a[0], a[1][::-1]), dy)),
+        ("V d", "int V: n"),
+    ),
+    "segment sum": Row(
+        lambda x, ids: jax.ops.segment_sum(x, ids, num_segments=4),
+        lambda a, dy: (dy[a[1]], None),
+        (lambda a, dy: (dy[3 - a[1]], None),),
+        ("n d", "int 4: n"),
+    ),
+    "first token": Row(
+        lambda x: x[:, 0],
+        lambda a, dy: (jnp.zeros_like(a[0]).at[:, 0].set(dy),),
+        (lambda a, dy: (jnp.zeros_like(a[0]).at[:, -1].set(dy),),),
+        ("n t d",),
+    ),
+    "repeated columns": Row(
+        lambda x: x[:, jnp.array([0, 0, 3])],
+        lambda a, dy: (jnp.zeros_like(a[0]).at[:, jnp.array([0, 0, 3])].add(dy),),
+        (lambda a, dy: (jnp.zeros_like(a[0]).at[:, jnp.array([0, 3])].set(dy[:, 1:]),),),
+        ("n 4",),
+    ),
+    "softmax of permuted columns": Row(
+        lambda x: softmax(x[:, jnp.array([2, 0, 3, 1])]),
+        lambda a, dy: (softmax_back(softmax(a[0]), dy[:, jnp.array([1, 3, 0, 2])]),),
+        (lambda a, dy: (softmax_back(softmax(a[0]), dy[:, jnp.array([2, 0, 3, 1])]),),),
+        ("n 4",),
+    ),
+    "flatten, then dense": Row(
+        lambda x, w: x.reshape(x.shape[0], -1) @ w,
+        lambda a, dy: ((dy @ a[1].T).reshape(a[0].shape), a[0].reshape(a[0].shape[0], -1).T @ dy),
+        (
+            lambda a, dy: (
+                (dy @ a[1].T).reshape(a[0].shape[0], 3, 2).transpose(0, 2, 1),
+                a[0].reshape(a[0].shape[0], -1).T @ dy,
+            ),
+        ),
+        ("n 2 3", "6 k"),
+    ),
+    "rotary, interleaved": Row(
+        interleaved, interleaved_back, (lambda a, dy: interleaved_back(a, dy, -1),), ("n 4", "2", "2")
+    ),
+    "lower triangle": Row(
+        lambda x: jnp.tril(x) ** 2,
+        lambda a, dy: (2 * dy * jnp.tril(a[0]),),
+        (lambda a, dy: (2 * dy * jnp.triu(a[0]),), lambda a, dy: (2 * dy * jnp.tril(a[0], -1),)),
+        ("n n",),
+    ),
+    "causal softmax": Row(
+        lambda x: causal(x),
+        lambda a, dy: (softmax_back(causal(a[0]), dy),),
+        (lambda a, dy: (softmax_back(softmax(a[0]), dy),), lambda a, dy: (causal(a[0]) * dy,)),
+        ("4 4",),
+    ),
+    "mean of windows": Row(
+        lambda x: windows(x, lax.add, by=4),
+        lambda a, dy: (spread(dy) / 4,),
+        (lambda a, dy: (spread(dy),),),
+        ("n 4 4 c",),
+    ),
+    "largest of windows": Row(
+        lambda x: largest(x),
+        lambda a, dy: jax.vjp(largest, a[0])[1](dy),
+        (lambda a, dy: (spread(dy) / 4,), lambda a, dy: (spread(dy) * (a[0] > 0),)),
+        ("n 2 4 c",),
+    ),
+}
+
 # the primal has a slope of 0 between its steps: a hand VJP that says otherwise is wrong of this primal
 STRAIGHT_THROUGH = {
     "sign": jnp.sign,

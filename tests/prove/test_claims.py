@@ -104,7 +104,7 @@ def test_the_claim_says_which_function_is_differentiated():
 
 def test_the_claim_names_what_lies_outside_of_it():
     claim = prove_vjp(identity, identity, "n").claim
-    for words in ("not traced", "dtype", "state", "symbolic_zeros", "more than once", "type(n)"):
+    for words in ("not traced", "dtype", "state", "symbolic_zeros", "more than once"):
         assert words in claim
 
 

@@ -24,6 +24,8 @@ EDGE = (
 )  # fmt: skip
 BINARY = ("add", "sub", "mul", "mul", "div", "dot", "over")
 NETWORKS = 10_000  # from this seed on, the trees have what networks are made of as well, and are less deep
+PLACES = 20_000  # from this seed on, they have elements by position as well
+PLACED = ("lower", "corner", "first", "hidden")
 CURVED = ("bell", "logistic", "softplus", "softmax", "relu", "clip")
 SHAPES = ("n m", "n m", "m", "", "bool: n m")
 # the sizes, and how many points of each: all that the branches ask for, and one where eight bits wrap
@@ -40,11 +42,11 @@ SIZES = {
 }
 
 
-def random_tree(source, depth, curved=False):
+def random_tree(source, depth, curved=()):
     if depth == 0 or source.random() < 0.15:
         return source.choice(LEAVES)
     if source.random() < 0.5:
-        names = EDGE if source.random() < 0.08 else CURVED if curved and source.random() < 0.6 else UNARY
+        names = EDGE if source.random() < 0.08 else curved if curved and source.random() < 0.6 else UNARY
         return (source.choice(names), random_tree(source, depth - 1, curved))
     name = "larger" if curved and source.random() < 0.2 else source.choice(BINARY)
     return (name, random_tree(source, depth - 1, curved), random_tree(source, depth - 1, curved))
@@ -82,6 +84,23 @@ def branch(asked):
         return a + a if asked(*env["x"].shape[-2:]) else 1 * a
 
     return plain, primed
+
+
+def rows(np_, a):
+    return np_.arange(a.shape[-2])[:, None]
+
+
+def columns(np_, a):
+    return np_.arange(a.shape[-1])[None, :]
+
+
+def shown(env, np_, a):
+    return env["w"] | (columns(np_, a) == 0)
+
+
+def kept_softmax(kept, np_, a):
+    e = kept * np_.exp(a)
+    return e / np_.sum(e, -1, keepdims=True)
 
 
 def softmax(env, np_, a):
@@ -146,6 +165,14 @@ OPERATIONS = {
     "relu'": lambda env, np_, a: np_.where(a > 0, a, 0),
     "clip": lambda env, np_, a: np_.clip(a, -1, 1),
     "clip'": lambda env, np_, a: np_.where(np_.abs(a) < 1, a, np_.sign(a)),
+    "lower": lambda env, np_, a: np_.where(rows(np_, a) >= columns(np_, a), a, 0 * a),
+    "lower'": lambda env, np_, a: a - np_.where(rows(np_, a) < columns(np_, a), a, 0 * a),
+    "corner": lambda env, np_, a: a * (columns(np_, a) == 0) * (rows(np_, a) == 0),
+    "corner'": lambda env, np_, a: np_.where((rows(np_, a) == 0) & (columns(np_, a) == 0), a, 0 * a),
+    "first": lambda env, np_, a: a * 0 + a[..., :1, :],
+    "first'": lambda env, np_, a: a * 0 + np_.sum(np_.where(rows(np_, a) == 0, a, 0 * a), -2, keepdims=True),
+    "hidden": lambda env, np_, a: softmax(env, np_, np_.where(shown(env, np_, a), a, -np_.inf)),
+    "hidden'": lambda env, np_, a: kept_softmax(shown(env, np_, a), np_, a),
     "larger": lambda env, np_, a, b: np_.maximum(a, b),
     "larger'": lambda env, np_, a, b: (a + b + np_.abs(a - b)) / 2,
     "swap": lambda env, np_, a: np_.swapaxes(np_.swapaxes(a, -1, -2) * 2, -1, -2),
@@ -204,6 +231,8 @@ def changed(tree, source):
         operands[place] = changed(operands[place], source)
         return (name, *operands)
     others = (*UNARY, *EDGE) if len(operands) == 1 else ("add", "sub", "mul", "div", "over")
+    if name in PLACED:
+        return (source.choice([other for other in (*PLACED, "same") if other != name]), *operands)
     if name in (*CURVED, "larger"):
         others = CURVED if len(operands) == 1 else ("add", "mul", "over")
     return (source.choice([other for other in others if other != name]), *operands)
@@ -235,7 +264,10 @@ class Pair(NamedTuple):
 
 def pair(seed):
     source = random.Random(seed)
-    first = random_tree(source, 3, curved=True) if seed >= NETWORKS else random_tree(source, 4)
+    if seed >= PLACES:
+        first = random_tree(source, 2, (*CURVED, *PLACED))
+    else:
+        first = random_tree(source, 3, CURVED) if seed >= NETWORKS else random_tree(source, 4)
     second = rewritten(first, source)
     beside = source.choice(sorted(OUTPUTS)) if source.random() < 0.3 else "nothing"
     if seed % 2 and source.random() < 0.2:
@@ -323,6 +355,18 @@ def test_no_verdict_is_wrong_on_twelve_pairs():
 def test_no_verdict_is_wrong_on_six_pairs_of_what_networks_are_made_of():
     results = [judge(seed) for seed in range(NETWORKS, NETWORKS + 6)]
     assert {"proved", "refuted"} <= {status for status, _ in results}
+
+
+def test_no_verdict_is_wrong_on_pairs_with_elements_by_position():
+    results = [judge(seed) for seed in range(PLACES, PLACES + 6)]
+    assert {"proved", "refuted"} <= {status for status, _ in results}
+
+
+@pytest.mark.slow
+def test_no_verdict_is_wrong_on_three_hundred_pairs_with_elements_by_position():
+    statuses = [judge(seed)[0] for seed in range(PLACES + 6, PLACES + 306)]
+    assert statuses.count("proved") > 50
+    assert statuses.count("refuted") > 50
 
 
 @pytest.mark.slow

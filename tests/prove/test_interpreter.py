@@ -77,11 +77,23 @@ CASES = {
     "reduce_max": (lambda x: x.max((0, 2)) + jnp.where(x == x.max(0), x, 0).sum((0, 2)), (4, 3, 2)),
     "reduce_min": (lambda x: x.min(1), A),
     "reduce_sum": (lambda x: jnp.sum(x, (0, 2)), (4, 3, 2)),
+    "reduce_window_max": (lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (2, 3), (2, 1), "VALID"), (6, 5)),
+    "reduce_window_sum": (
+        lambda x: lax.reduce_window(x, 0.0, lax.add, (2, 3), (2, 1), ((1, 0), (0, 2)), (2, 1), (1, 2)),
+        (6, 5),
+    ),
     "reshape": (lambda x: x.reshape(4, 1, 3), A),
     "rev": (lambda x: lax.rev(x, (0, 1)), (3, 4)),
     "rsqrt": (lambda x: lax.rsqrt(1 + jnp.square(x).sum(0)), A),
     "scatter": (lambda x, y: x.at[jnp.array([3, 1])].set(y[:2]).at[:, 1:].set(7.0), A, A),
     "scatter-add": (lambda x, y: x.at[jnp.array([2, 0, 2, 2])].add(y), A, A),
+    "select_and_scatter_add": (
+        lambda x, y: jax.vjp(lambda a: lax.reduce_window(a, -jnp.inf, lax.max, (2, 2), (1, 2), "VALID"), x)[
+            1
+        ](y)[0],
+        (4, 4),
+        (3, 2),
+    ),
     "select_n": (lambda w, x, y: jnp.where(w, x, y), "bool", A, A),
     "sign": (lambda x: jnp.sign(x) * x, A),
     "sinh": (lambda x: jnp.sinh(x), A),
@@ -91,8 +103,11 @@ CASES = {
     "square": (lambda x: jnp.square(x), A),
     "squeeze": (lambda x: jnp.squeeze(x, 1), (4, 1, 3)),
     "stop_gradient": (lambda x: lax.stop_gradient(x) * x, A),
+    "stack": (lambda x, y: jnp.stack([x, 2 * y, x * y], 1), A, A),
     "sub": (lambda x, y: x - y, A, ()),
+    "tile": (lambda x: jnp.tile(x, (2, 3)), A),
     "tanh": (lambda x: jnp.tanh(x), A),
+    "unstack": (lambda x: lax.unstack(x, axis=1)[2] * 2, A),
     "transpose": (lambda x: jnp.transpose(x, (2, 0, 1)) * 2, (4, 3, 2)),
 }
 
@@ -242,7 +257,12 @@ REFUSED = {
     "sin": lambda x: jnp.sin(x),
     "argmax": lambda x: x * jnp.argmax(x),
     "exp": lambda x: x * jnp.exp(jnp.float32(1000.0) + 0 * x),  # infinite
-    "select_n": lambda x: jnp.where(x > 0, x, -jnp.inf),
+    "select_n": lambda x: jnp.where(x > 0, x, jnp.inf),
+    "neg": lambda x: -jnp.where(x > 0, x, -jnp.inf),
+    "sub": lambda x: x - jnp.where(x > 0, x, -jnp.inf),
+    "mul": lambda x: x * jnp.where(x > 0, x, -jnp.inf),
+    "reduce_max": lambda x: jnp.where(np.arange(3) > 3, x, -jnp.inf).max(),
+    "reduce_window_max": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (2,), (1,), ((1, 0),)),
     "random_bits": lambda x: x + jax.random.bits(jax.random.key(0), x.shape).astype(x.dtype),
     "gather": lambda x: x[jnp.array([0, 3])],  # out of range
     "scatter": lambda x: x.at[jnp.array([1, 1])].set(0.0),

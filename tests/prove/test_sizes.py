@@ -127,6 +127,44 @@ def test_what_is_no_equation_is_an_obligation():
     assert "6" in proof.claim
 
 
+TYPES = {
+    "type(n) is int": lambda x: type(x.shape[0]) is int and x.shape[0] > 2000,
+    "the type's name": lambda x: type(x.shape[0]).__name__ == "int" and x.shape[0] > 2000,
+    "a table of types": lambda x: {int: x.shape[0]}.get(type(x.shape[0]), 0) == 2500,
+    "map(type, shape)": lambda x: list(map(type, x.shape)) == [int] and x.shape[0] > 2000,
+    "type(n).__mro__": lambda x: int in type(x.shape[0]).__mro__ and x.shape[0] > 2000,
+    "__class__": lambda x: x.shape[0].__class__ is int and x.shape[0] > 2000,
+    "an attribute that an int has not": lambda x: not hasattr(x.shape[0], "scope") and x.shape[0] > 2000,
+}
+
+
+@pytest.mark.parametrize("asked", TYPES.values(), ids=TYPES)
+def test_where_the_type_of_a_size_is_asked_for_nothing_is_proved_without_a_condition(asked):
+    """The rule is wrong beyond all sizes that are looked at."""
+
+    def backward(args, dy):
+        return ((3 if asked(args[0]) else 2) * args[0] * dy,)
+
+    proof = prove_vjp(with_rule(jnp.square, backward), jnp.square, "n")
+    assert proof.status == "conditional", str(proof)
+    assert "test_sizes.py" in str(proof)
+
+
+def test_types_of_other_things_may_be_asked_for():
+    class Kind(type):
+        pass
+
+    def asks(x):
+        made = type("Made", (), {})
+        assert isinstance(made, type)
+        assert issubclass(Kind, type)
+        assert type(Kind("Other", (), {})) is Kind
+        return x if type(x.shape) is tuple and type(made()) is made else 2 * x
+
+    assert prove_vjp(asks, lambda x: x, "n").status == "proved"
+    assert "type" not in globals()
+
+
 def test_what_cannot_be_followed_in_a_case_is_an_obligation():
     """cos is not modelled: the program at n = 7 is not proved, and n ≠ 7 is said."""
     proof = prove_vjp(lambda x: x * jnp.cos(0 * x) if x.shape[0] == 7 else x, lambda x: x, "n")

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from bnjax.data import synthetic
-from bnjax.errors import ArgumentError
+from bnjax.errors import ArgumentError, UserError
 from bnjax.spec import NetSpec, conv_bn, dense, flatten
 from bnjax.train import run as runs
 from bnjax.train import step
 from bnjax.train.config import Config
-from bnjax.train.devices import placement, usual
+from bnjax.train.devices import placement, put, spread, usual
 from bnjax.train.directory import read_rows
 
 THIN = NetSpec("thin", [conv_bn(3, 4, 3, stride=4), flatten(), dense(256, 10)])
@@ -37,8 +37,7 @@ def created(batch_size, devices):
     """The state, the compiled functions and the data, where they belong."""
     data, place = synthetic.generate(train=32, test=21), placement(batch_size, devices)
     state, steps = step.create(CONFIG, step.standardization(data.train_images), place=place)
-    state, data = jax.device_put((state, data), place.whole if place else None)
-    return state, steps, data
+    return put(state, place.whole) if place else state, steps, spread(data, place)
 
 
 def trained(indices, devices, scan=False):
@@ -85,6 +84,19 @@ def test_each_device_computes_its_part():
     assert "all-reduce" in text
     assert "f32[8,8,8,4]" in text  # what the convolution gives for half a batch
     assert "f32[16,8,8,4]" not in text
+    assert "u8[16,32,32,3]" in text  # its own images, of which the batch takes what it needs
+    assert "u8[32,32,32,3]" not in text
+
+
+def test_each_device_keeps_its_share_of_the_images_if_there_are_equal_ones(data):
+    place = placement(16, 2)
+    images = spread(data, place).train_images
+    shares = [np.asarray(shard.data) for shard in images.addressable_shards]
+    np.testing.assert_array_equal(np.concatenate(shares), data.train_images)
+    assert len(shares[0]) == len(shares[1]) == 16
+    odd = data._replace(train_images=data.train_images[1:], train_labels=data.train_labels[1:])
+    assert spread(odd, place).train_images.sharding.is_fully_replicated
+    assert spread(data, place).test_images.sharding.is_fully_replicated
 
 
 def test_a_run_on_two_devices_goes_on_on_one(tmp_path, data):
@@ -117,6 +129,18 @@ def test_the_usual_number_is_one_on_cpu_and_elsewhere_as_many_as_divide_the_batc
 def test_a_number_that_will_not_do_is_refused(batch_size, devices, message):
     with pytest.raises(ArgumentError, match=f"^devices {message}"):
         placement(batch_size, devices)
+
+
+def test_of_several_processes_each_has_its_part_of_the_batch(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "device_count", lambda: 4)
+    with pytest.raises(ArgumentError, match=r"^processes must divide the batch of 15, got 2$"):
+        placement(15)
+    with pytest.raises(ArgumentError, match=r"^devices must divide the 5 images of a process, got 2$"):
+        placement(10, 2)
+    monkeypatch.setattr(jax, "device_count", lambda: 3)
+    with pytest.raises(UserError, match=r"^process 0 has not as many devices as the others$"):
+        placement(16)
 
 
 def test_at_the_command(bnjax_command, tmp_path, monkeypatch):

@@ -81,7 +81,7 @@ def _dot(params: Any, a: Any, b: Any) -> Any:
     terms = math.prod(a.shape[i] for i in contract_a)
     left = np.transpose(a, (*batch_a, *free_a, *contract_a)).reshape(*batch, math.prod(rows), terms)
     right = np.transpose(b, (*batch_b, *contract_b, *free_b)).reshape(*batch, terms, math.prod(columns))
-    return (left @ right).reshape(*batch, *rows, *columns)
+    return (left @ right).reshape((*batch, *rows, *columns))
 
 
 def _lu(params: Any, a: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jax.extend.core import JaxprEqn, Primitive
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive
 
 from bnjax.check.enclosure.arithmetic import ARITHMETIC, Rule, move, same
 from bnjax.check.enclosure.choice import CHOICE, bits
@@ -31,7 +31,12 @@ def rule(primitive: Primitive) -> Rule | None:
 
 
 def unknown(machine: Machine, eqn: JaxprEqn, *balls: Ball) -> Ball | list[Ball]:
-    """A primitive without a rule: exact in, a rounding out; otherwise nothing is promised."""
+    """A primitive without a rule: exact in, a rounding out; otherwise nothing is promised.
+
+    NotImplementedError for one that holds a program, such as `shard_map`: what that computes is not seen.
+    """
+    if any(isinstance(value, Jaxpr | ClosedJaxpr) for value in eqn.params.values()):
+        raise NotImplementedError(f"{eqn.primitive.name} holds a program that the bounds do not follow")
     many = eqn.primitive.multiple_results
     out = machine.apply(eqn, *(b.value for b in balls))
     made = [_promise(machine, v, all(map(exact, balls))) for v in (out if many else [out])]

@@ -9,22 +9,29 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Primitive
 from jax.extend.core import primitives as jaxs
 
-from bnjax.check.enclosure.float64 import widest
-from bnjax.check.enclosure.model import Ball, Machine, Rounding, exact, is_number, rounds
+from bnjax.check.enclosure.float64 import NUMPY, widest
+from bnjax.check.enclosure.model import Ball, Machine, Rounding, exact, is_number, rounding, rounds
 from bnjax.check.enclosure.rules import rule, unknown
 from bnjax.check.enclosure.solving import FACTOR, PROBLEMS, directions, reach
 from bnjax.jaxprs import called, closed, equations, walk
 
 
-def enclose(jaxpr: ClosedJaxpr, arguments: Sequence[Any], rounding: Rounding, xp: Any = np) -> list[Ball]:
+def enclose(jaxpr: ClosedJaxpr, arguments: Sequence[Any], model: Rounding, xp: Any = np) -> list[Ball]:
     """The balls of `jaxpr`'s results at the exact `arguments`.
 
     With `xp=numpy` it runs at once, without compilation; with `xp=jax.numpy` it can be jitted.  Floats
     are float64 throughout, whatever dtype the jaxpr names.
     """
-    machine = Machine(xp, rounding)
+    machine = Machine(xp, model)
     with np.errstate(all="ignore"):
         return _run(jaxpr, [_point(machine, a) for a in arguments], machine)
+
+
+def evaluate(jaxpr: ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
+    """The values of `enclose` with numpy, without the bounds: in less than half of the time."""
+    machine = Machine(np, rounding(np.float64))
+    with np.errstate(all="ignore"):
+        return _values(jaxpr, [_point(machine, a).value for a in arguments], machine)
 
 
 def without_bound(jaxpr: ClosedJaxpr) -> list[str]:
@@ -223,12 +230,21 @@ def _union(chosen: Ball, doubt: Any, balls: Sequence[Ball], machine: Machine) ->
 
 
 def _values(jaxpr: ClosedJaxpr, arguments: Sequence[Any], machine: Machine) -> list[Any]:
-    """What `jaxpr` computes in float64, without radii; its loops and branches are left to JAX."""
+    """What `jaxpr` computes in float64, without radii.
+
+    What JAX would have to compile goes by its rule; for JAX itself loops and branches are left as they are.
+    """
 
     def equation(eqn: JaxprEqn, values: list[Any]) -> Sequence[Any]:
         inner = _inner(eqn)
         if inner is not None:
             return _values(inner, values, machine)
+        if not eqn.outvars:
+            return []
+        if machine.xp is np and eqn.primitive not in NUMPY:
+            of = _PROGRAMS.get(eqn.primitive) or rule(eqn.primitive) or unknown
+            balls = of(machine, eqn, *(Ball(v, None) for v in values))
+            return [b.value for b in ([balls] if isinstance(balls, Ball) else balls)]
         out = machine.apply(eqn, *values)
         return out if eqn.primitive.multiple_results else [out]
 

@@ -8,11 +8,12 @@ import numpy as np
 
 from bnjax.check import enclosure, probes
 from bnjax.check.cases import Case, Peer, Program, failing
+from bnjax.check.enclosure import Ball
 from bnjax.check.examination import Examination
 from bnjax.check.points import Point
 from bnjax.check.problem import Problem
 from bnjax.check.programs import Outcome, vjp_program
-from bnjax.check.reference import Reference, reference
+from bnjax.check.reference import Reference, split
 from bnjax.check.report import Failure, Finding
 
 STAGE = "non-finite"
@@ -24,8 +25,9 @@ def cases(exam: Examination, returned: Container[Point]) -> Iterator[Case | Find
     Required is that what depends on the poisoned number and is not finite in the primal is not finite in
     the op.  What stays the same whatever that number is, as behind a mask, may be finite: 0·NaN is NaN in
     autodiff, and a rule that selects is not worse.  So may a cotangent that changes by jumps alone, as that
-    of a maximum.  Cotangents are looked at for NaN alone: at infinity a
-    hand rule may well be finite where autodiff is not, which is what some are written for.
+    of a maximum, and every one where the primal's own results are finite, NaN or not: it has selected.
+    Cotangents are looked at for NaN alone: at infinity a hand rule may well be finite where autodiff is not,
+    which is what some are written for.
     """
     if exam.main is None:
         yield Finding(STAGE, skipped="the primal takes no small arguments")
@@ -54,8 +56,9 @@ def _with(point: Point, i: int, value: float) -> Point:
 
 
 def _reference(exam: Examination, point: Point) -> Reference:
-    exact = enclosure.rounding(np.float64)
-    return reference(exam.problem, exam.slice, point.arguments, exact, kinks=False)
+    """The values alone: what is finite is asked, and what changes."""
+    values = enclosure.evaluate(exam.slice, [*point.arrays, *point.cotangents])
+    return split(exam.problem, [Ball(v, None) for v in values], enclosure.rounding(np.float64))
 
 
 def _fixed(exam: Examination, point: Point, i: int) -> list[np.ndarray]:
@@ -87,9 +90,10 @@ def _judge(
     names = ["its result"] * len(expected.results) + [f"the cotangent of {n}" for n in problem.labels]
     leaves = [*outcome.results, *outcome.cotangents]
     balls = [*expected.results, *expected.cotangents]
+    passed_on = np.isnan(poison) and not all(np.all(np.isfinite(b.value)) for b in expected.results)
     for what, got, ball, free in zip(names, leaves, balls, fixed, strict=False):
         failure, note = None, ""
-        if np.shape(got) == np.shape(ball.value) and (np.isnan(poison) or what == "its result"):
+        if np.shape(got) == np.shape(ball.value) and (passed_on or what == "its result"):
             swallowed = np.isfinite(got) & ~np.isfinite(ball.value) & ~free
             if np.any(swallowed):
                 number = f"{int(np.sum(swallowed))} of {swallowed.size} elements"

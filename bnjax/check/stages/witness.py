@@ -80,8 +80,8 @@ def _phi(jaxpr: Any, along: Point, i: int, direction: np.ndarray) -> np.ndarray:
     """⟨dy, f⟩ at every step and node of the grid, the array i moved along `direction`."""
     stacked = list(map(_copies, along.arrays))
     stacked[i] = along.arrays[i] + np.multiply.outer(_GRID.ravel(), direction)
-    balls = enclosure.enclose(jaxpr, stacked, enclosure.rounding(np.float64))
-    products = [b.value * c[0] for b, c in zip(balls, along.cotangents, strict=False)]
+    values = enclosure.evaluate(jaxpr, stacked)
+    products = [v * c[0] for v, c in zip(values, along.cotangents, strict=False)]
     return np.sum([p.reshape(_GRID.size, -1).sum(1) for p in products], axis=0).reshape(_GRID.shape)
 
 

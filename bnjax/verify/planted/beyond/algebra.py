@@ -20,6 +20,14 @@ SOLVE = Topic(
         "a a constant": lambda a, b, y, dy: (0 * a, _solve(a.T, dy)),
     },
 )  # fmt: skip
+DOT = Topic(
+    "product of two vectors", jnp.dot, (normal(N), normal(N)),
+    right={"the other": lambda x, w, y, dy: (dy * w, dy * x)},
+    wrong={
+        "its own": lambda x, w, y, dy: (dy * x, dy * w),
+        "the product": lambda x, w, y, dy: (y * w, y * x),
+    },
+)  # fmt: skip
 INVERSE = Topic(
     "inverse",
     jnp.linalg.inv,
@@ -156,4 +164,4 @@ QUADRATIC = Topic(
     },
 )  # fmt: skip
 
-ALGEBRA = (SOLVE, INVERSE, LOG_DET, CHOLESKY, EIGENVALUES, BATCHED, BILINEAR, DENSE, QUADRATIC)
+ALGEBRA = (DOT, SOLVE, INVERSE, LOG_DET, CHOLESKY, EIGENVALUES, BATCHED, BILINEAR, DENSE, QUADRATIC)

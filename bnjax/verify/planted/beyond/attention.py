@@ -85,6 +85,27 @@ MASKED = Topic(
 )
 
 
+def _log_sum_of_some(x, mask):
+    """log Σ exp x over what the mask keeps; −∞ where that is nothing."""
+    return jax.scipy.special.logsumexp(jnp.where(mask, x, -jnp.inf), -1)
+
+
+SOME = Topic(
+    "logsumexp behind a mask",
+    _log_sum_of_some,
+    (normal(N, 4), truths(N, 4)),
+    right={"selected": lambda x, m, y, dy: (
+        jnp.where(m, jnp.exp(x - y[:, None]) * dy[:, None], 0), None)},
+    wrong={
+        "all of them": lambda x, m, y, dy: (
+            _softmax(x) * dy[:, None], None),
+        "not normalized": lambda x, m, y, dy: (jnp.where(m, jnp.exp(x) * dy[:, None], 0), None),
+    },
+    hidden={"NaN in a row without any": lambda x, m, y, dy: (
+        jnp.exp(jnp.where(m, x, -jnp.inf) - y[:, None]) * dy[:, None], None)},
+)  # fmt: skip
+
+
 def _past(s, shift=0):
     """The scores, −∞ where a key comes after its query."""
     return jnp.where(jnp.tri(s.shape[0], s.shape[1], shift, dtype=bool), s, -jnp.inf)
@@ -256,5 +277,28 @@ UNIT = Topic(
         (dy - x * _dot(x, dy) / _dot(x, x)) / jnp.sqrt(_dot(x, x)),)},
 )  # fmt: skip
 
-SOFTMAXES = (TEMPERATURE, LOG_SOFTMAX, LOG_SUM_EXP, MASKED, ATTENTION, CAUSAL)
-NORMALIZATIONS = (RMS, GROUP, WEIGHT, UNIT)
+
+def _length(x):
+    """The norm of each row, differentiable where it is 0."""
+    square = jnp.sum(x * x, -1)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+
+
+LENGTH = Topic(
+    "length", _length, (normal(N, 3),),
+    right={"0 at 0": lambda x, y, dy: (
+        x * jnp.where(y > 0, dy / jnp.where(y > 0, y, 1), 0)[:, None],)},
+    wrong={
+        "the square's": lambda x, y, dy: (2 * x * dy[:, None],),
+        "over the square": lambda x, y, dy: (
+            x * jnp.where(y > 0, dy / jnp.where(y > 0, y * y, 1), 0)[:, None],),
+    },
+    hidden={
+        "NaN at 0": lambda x, y, dy: (x * (dy / y)[:, None],),
+        "the mean direction at 0": lambda x, y, dy: (jnp.where(
+            (y > 0)[:, None], x / jnp.where(y > 0, y, 1)[:, None], 3**-0.5) * dy[:, None],),
+    },
+)  # fmt: skip
+
+SOFTMAXES = (TEMPERATURE, LOG_SOFTMAX, LOG_SUM_EXP, MASKED, SOME, ATTENTION, CAUSAL)
+NORMALIZATIONS = (RMS, GROUP, WEIGHT, UNIT, LENGTH)

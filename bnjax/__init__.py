@@ -10,7 +10,7 @@ import importlib
 from types import ModuleType
 
 from bnjax.check import CheckReport, assert_vjp, check_vjp
-from bnjax.prove import Proof, prove_vjp
+from bnjax.prove import ModelProof, Proof, prove_model, prove_vjp
 from bnjax.theorems import (
     THEOREMS,
     Theorem,
@@ -24,6 +24,7 @@ from bnjax.theorems import (
 __all__ = [
     "THEOREMS",
     "CheckReport",
+    "ModelProof",
     "Proof",
     "Theorem",
     "affine",
@@ -33,6 +34,7 @@ __all__ = [
     "check_vjp",
     "inverse_stddev",
     "normalize",
+    "prove_model",
     "prove_vjp",
 ]
 __version__ = "0.2.0"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # --help must not wait for Flax
 # what a sweep takes several values of, and what the help says of it where it is not the one default
 VARIED = {"norm": "batch and none", "learning_rate": None, "momentum": None, "init": None, "seed": None}
 
+PAGE_NEEDS = ("jinja2", "latex2mathml", "markdown_it", "pygments")  # the extra `page`
 EXIT_CODES = (
     "Exit codes: 0 done; 1 what it prints to was closed; 2 it cannot be done, as one line on stderr says; "
     "130 interrupted; 143 told to stop."
@@ -162,17 +163,18 @@ def data(
 
 @app.command(
     epilog=_epilog(
-        "verify --json verdicts.json",
+        "verify --json results/verify.json",
         "only those of --json, --html and --coq.",
         EXIT_CODES.replace("; 2", ", or anything falls; 2"),
     )
 )
 def verify(
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the verdicts as JSON.", **PATH)
+        Path | None,
+        typer.Option("--json", help="Also write what was found, as JSON, for bnjax page.", **PATH),
     ] = None,
     html_file: Annotated[
-        Path | None, typer.Option("--html", help="Also write them as a page.", **PATH)
+        Path | None, typer.Option("--html", help="Also write it as the first part of bnjax page.", **PATH)
     ] = None,
     coq_dir: Annotated[
         Path | None,
@@ -185,40 +187,73 @@ def verify(
 
     A line for each theorem: whether check_vjp finds nothing wrong, what prove_vjp says for every batch
     size, how many planted wrong rules each of them catches, and a certified bound on float32 rounding.
+    Exit code 1 if anything falls. With --json or --html a line for each lemma beyond the chapter follows, and
+    what shows each mistake is written too: some minutes more.
 
     With --coq DIR: each theorem for vectors, matrices and images, printed from the traced programs and
-    checked by Coq's kernel (apt-get install coq libcoq-coquelicot).
+    checked by Coq's kernel (apt-get install coq libcoq-coquelicot). Its --json is another file.
     """
     from bnjax import THEOREMS
 
+    _check_files(json_file, html_file)
     if coq_dir is not None:
-        if json_file is not None or html_file is not None:
-            raise UserError("--coq writes Coq scripts: ask for --json or --html without it")
+        if html_file is not None:
+            raise UserError("--coq writes Coq scripts: ask for --html without it")
         from bnjax.verify import kernel
 
-        raise typer.Exit(kernel.run(coq_dir, THEOREMS))
+        raise typer.Exit(kernel.run(coq_dir, THEOREMS, json_file))
+    if html_file is not None:
+        from bnjax.verify import page as pages  # before the work: what it needs may not be installed
     from bnjax.verify import verdicts
     from bnjax.verify.planted import MUTANTS
 
-    files = {json_file: verdicts.as_json, html_file: verdicts.as_html}
-    for file in files:
-        if file is not None and not (file.parent.is_dir() and not file.is_dir()):
-            raise UserError(f"{file} cannot be written: its folder must exist, and it must not be one")
     _need_device()
+    explained = json_file is not None or html_file is not None
     print(verdicts.line(verdicts.HEADER), flush=True)
-    found = []
-    for verdict in verdicts.verdicts(THEOREMS, MUTANTS):
-        found.append(verdict)
+    theorems, lemmas = [], []
+    for verdict in verdicts.verdicts(THEOREMS, MUTANTS, explained=explained):
+        theorems.append(verdict)
         print(verdicts.line(verdicts.row(verdict)), flush=True)
-    for file, written in files.items():
-        if file is not None:
-            file.write_text(written(found))
-    if not all(verdict.ok for verdict in found):
+    for verdict in verdicts.lemma_verdicts() if explained else ():
+        lemmas.append(verdict)
+        print(verdicts.line(verdicts.row(verdict)), flush=True)
+    written = verdicts.as_json(theorems, lemmas) if explained else ""
+    if json_file is not None:
+        json_file.write_text(written)
+    if html_file is not None:
+        html_file.write_text(pages.build(pages.Found(json.loads(written))))
+    if not all(verdict.ok for verdict in (*theorems, *lemmas)):
         raise typer.Exit(1)
 
 
 @app.command(
-    epilog=_epilog("bench steps --repeats 20", "bench_PART.json in --out, and of precision a figure.")
+    epilog=_epilog("page --out bnjax.html", "--out; read are those of --results, and CONTRIBUTING.md.")
+)
+def page(
+    out: Annotated[Path, typer.Option(help="The file to write.", **PATH)],
+    results: Annotated[
+        Path, typer.Option(help="Where verify.json, coq.json, the tables and the figures are.", **PATH)
+    ] = Path("results"),
+) -> None:
+    """Write the blueprint: what is claimed, what was found, what must be trusted, as one HTML file.
+
+    It is made of files and runs nothing: of verify.json, by `bnjax verify --json`; of coq.json, by `bnjax
+    verify --coq DIR --json`, if it is there; of README.md and the figures; and, in the folder above, of
+    CONTRIBUTING.md. The page needs no network and no script.
+
+    It is written whatever it says; if verify.json is missing the exit code is 2.
+    """
+    _check_files(out)
+    from bnjax.verify import page as pages
+
+    out.write_text(pages.build(pages.read(results)))
+    print(f"written: {out}")
+
+
+@app.command(
+    epilog=_epilog(
+        "bench steps --repeats 20", "bench_PART.json in --out, and of steps and precision a figure."
+    )
 )
 def bench(
     part: Annotated[
@@ -233,8 +268,8 @@ def bench(
     """Measure ours beside Flax, and beside PyTorch where it is installed.
 
     layers: batch norm alone. steps: the CIFAR networks' training step, with and without the XLA option that
-    train sets. memory: what a layer keeps for its backward pass, and what a step needs for a while.
-    precision: the error of the gradient, also drawn.
+    train sets; drawn. memory: what a layer keeps for its backward pass, and what a step needs for a while.
+    precision: the error of the gradient; drawn.
 
     Where the C library is glibc the process keeps the memory it frees, as in train: it speeds up all of them.
 
@@ -281,6 +316,13 @@ def _begin(command: str, where: Where, *configs: Config) -> tuple[Path, "Dataset
     written = f"in {out}" if processes.is_first() else f"as process {where.process} of {where.processes}"
     print(f"{command}: {runs}{epochs} of {dataset}, {written}", flush=True)
     return out, data
+
+
+def _check_files(*files: Path | None) -> None:
+    """UserError, before any work, if one of them cannot be written."""
+    for file in files:
+        if file is not None and not (file.parent.is_dir() and not file.is_dir()):
+            raise UserError(f"{file} cannot be written: its folder must exist, and it must not be one")
 
 
 def _read(dataset: str, data_dir: Path | None, says: TextIO) -> "Dataset":
@@ -349,7 +391,8 @@ def main() -> None:
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except ModuleNotFoundError as error:
-        message = f'{error.name} is not installed: pip install "bnjax[train]"'
+        extra = "page" if error.name in PAGE_NEEDS else "train"
+        message = f'{error.name} is not installed: pip install "bnjax[{extra}]"'
     except (MemoryError, jax.errors.JaxRuntimeError) as error:  # most often memory that there is not
         message = ending.LOST if ending.is_lost(error) else one_line(error)
     ending.take_last_word()

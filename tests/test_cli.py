@@ -149,7 +149,7 @@ def test_interrupted_is_one_line(bnjax_command, monkeypatch):
     assert bnjax_command("train")[::2] == (130, "bnjax: interrupted\n")
 
 
-@pytest.mark.parametrize("command", ["train", "lift", "sweep", "evaluate", "data", "verify", "bench"])
+@pytest.mark.parametrize("command", ["train", "lift", "sweep", "evaluate", "data", "verify", "page", "bench"])
 def test_help_has_an_example_its_files_and_exit_codes(bnjax_command, command):
     code, out, _ = bnjax_command(command, "--help")
     assert code == 0

@@ -57,11 +57,18 @@ def test_folders_have_no_circle_either():
         ("bnjax.prove", {"bnjax.jaxprs", "bnjax.errors"}),
         ("bnjax.ops", {"bnjax.theorems"}),
         ("bnjax.nn", {"bnjax.theorems", "bnjax.ops"}),
+        ("bnjax.figures", set()),
     ],
 )
 def test_arrows_point_one_way(inside, allowed):
     found = {room(name) for module in FILES if room(module) == inside for name in ARROWS[module]}
     assert found - {inside} <= allowed
+
+
+def test_the_page_makes_no_verdict():
+    """It knows files, and no verifier."""
+    pages = {module for module in FILES if module.startswith("bnjax.verify.page")}
+    assert {name for module in pages for name in ARROWS[module]} - pages <= {"bnjax.figures", "bnjax.errors"}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=str)
@@ -96,6 +103,9 @@ def test_the_front_door_needs_jax_alone():
         "typer",
         "rich",
         "flint",
+        "jinja2",
+        "latex2mathml",
+        "pygments",
         "tensorflow_datasets",
         "numba",
     )

@@ -11,16 +11,17 @@ import jax
 
 from bnjax.bench import layers, memory, precision, steps, timing
 from bnjax.train.directory import environment
-from bnjax.train.plots import draw_precision
+from bnjax.train.plots import draw_precision, draw_steps
 
 PARTS = ("layers", "steps", "memory", "precision")
+DRAWN = {"steps": draw_steps, "precision": draw_precision}
 
 
 def run(part: str, repeats: int, out: Path, *, memory_kept: bool = False) -> Path:
     """Measure `part`, printing each row as it comes, and write `out/bench_PART.json`.
 
     `memory_kept` is written beside the numbers: whether `bnjax.train.allocator.keep_freed_memory` was set.
-    The precision is also drawn, as `bench_precision.png` and `.svg`.
+    What is in `DRAWN` is also drawn, as `bench_PART.png` and `.svg`.
     """
     rows: list[dict[str, Any]] = []
     for row in _measure(part, repeats):
@@ -28,8 +29,8 @@ def run(part: str, repeats: int, out: Path, *, memory_kept: bool = False) -> Pat
         print(line(row), flush=True)
     path = out / f"bench_{part}.json"
     write(path, rows, repeats, memory_kept=memory_kept)
-    if part == "precision":
-        draw_precision(path)
+    if part in DRAWN:
+        DRAWN[part](path)
     return path
 
 

@@ -1,7 +1,6 @@
 r"""The 3×3 convolution, with two ways to its weight gradient: as products, and as XLA's convolution."""
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -173,25 +172,30 @@ def _by_convolution(x: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def _by_products(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """dk, a sum over blocks of images."""
+    """dk, a sum over blocks of images, as many in a block as two divides their number.
+
+    Nothing else is asked of that number, so that it can be a symbol: a proof takes its cases one by one.
+    """
     n, h, w, _ = x.shape
-    images = max(b for b in range(1, n + 1) if n % b == 0 and (b == 1 or b * h * w <= _BLOCK_ROWS))
-    if images == n:
-        return _block_gradient(x, dy)
+    images = 1
+    while 2 * images * h * w <= _BLOCK_ROWS and n % (2 * images) == 0:
+        images *= 2
     blocks = [a.reshape(-1, images, *a.shape[1:]) for a in (x, dy)]
-    zero = jnp.zeros_like(_block_gradient(blocks[0][0], blocks[1][0]))
+    zero = jnp.zeros((3, 3, x.shape[-1], dy.shape[-1]), x.dtype)
+    for block in blocks:
+        zero = same_varying_axes(zero, block)
     return lax.scan(lambda total, block: (total + _block_gradient(*block), None), zero, blocks)[0]
 
 
 def _block_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     """dk of these images: x moved by rows, its pixels last; dy moved by columns."""
-    (_, h, w, c), o = x.shape, dy.shape[-1]
-    pixels = math.prod(x.shape[:3])
+    _, h, w, _ = x.shape
     x = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0))).transpose(3, 0, 1, 2)
     dy = jnp.pad(dy, ((0, 0), (0, 0), (1, 1), (0, 0)))
-    rows = jnp.concatenate([x[:, :, i : i + h] for i in range(3)]).reshape(3 * c, pixels)
-    columns = jnp.concatenate([dy[:, :, 2 - j : 2 - j + w] for j in range(3)], -1).reshape(pixels, 3 * o)
-    return (rows @ columns).reshape(3, c, 3, o).transpose(0, 2, 1, 3)
+    rows = jnp.concatenate([lax.slice_in_dim(x, i, i + h, axis=2)[None] for i in range(3)])
+    moved = [lax.slice_in_dim(dy, 2 - j, 2 - j + w, axis=2) for j in range(3)]
+    columns = jnp.concatenate([jnp.expand_dims(a, 3) for a in moved], 3)
+    return jnp.tensordot(rows, columns, 3).transpose(0, 2, 1, 3)
 
 
 # (x, dy) -> dk

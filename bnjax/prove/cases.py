@@ -123,6 +123,9 @@ def _look_into_questions(seen: Examination, whole: Piece) -> None:
         elif case not in visited:
             visited.append(case)
             made = _piece(seen, case)
+            if made.proof.status == "refused" and not made.fails:  # it may split the axis the other way round
+                turned = _piece(seen, {name: _ordered(str(word), True) for name, word in case.items()})
+                made = made if turned.proof.status == "refused" and not turned.fails else turned
             _suspect(seen, case)
             if seen.shown:
                 _settle(seen, piece, question, made)
@@ -135,7 +138,12 @@ def _case(piece: Piece, question: Question) -> dict[str, int | str] | None:
     solution = solved(question.zero, symbols) if question.zero else None
     if solution is None:
         return None
-    return {name: substituted(str(word), solution) for name, word in piece.sizes.items()}
+    return {name: _ordered(substituted(str(word), solution)) for name, word in piece.sizes.items()}
+
+
+def _ordered(word: str, numbers_last: bool = False) -> str:
+    """A product of sizes, its numbers before its symbols, or after them: the axes that it is split into."""
+    return "*".join(sorted(word.split("*"), key=lambda part: part.isdigit() == numbers_last))
 
 
 def _settle(seen: Examination, piece: Piece, question: Question, made: Piece) -> None:

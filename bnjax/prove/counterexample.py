@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from bnjax.prove.apart import all_apart
 from bnjax.prove.exact import Arithmetic, evaluate
 from bnjax.prove.reals import Constant, Enclosure, NotEvaluated, disjoint, enclosure
 from bnjax.prove.sizes import Sizes, searched
 from bnjax.prove.tracing import Argument, pullback, split, trace
 
 _ELEMENTS = 4096  # of the largest argument: exact arithmetic is slow
+_MOST = 2**17  # where no fewer are to be had, at sizes of 1
 _POINTS, _FEWER = 24, 4  # points at the first sizes, and at each one after them
 _FIRST = 2
 
@@ -75,16 +77,24 @@ def find_counterexample(
     symbols = sorted(set().union(*(a.symbols() for a in arguments)))
     fallback: Counterexample | None = None
     tried: list[Sizes] = []
+    seen_any = False
     for assigned in (*sizes, *searched(symbols)):
         if assigned in tried or time.monotonic() > deadline:
             continue
         tried.append(assigned)
         points = _POINTS if len(tried) <= _FIRST + len(sizes) else _FEWER
-        for view in _views(op, primal, tuple(a.at(assigned) for a in arguments)):
+        views = _views(op, primal, _at(arguments, assigned))
+        seen_any |= bool(views)
+        for view in views:
             found = _search(view, points, deadline)
             if found is not None and found.float64 is not None:
                 return found
             fallback = fallback or found
+    if not seen_any:  # all of them are too large for many points
+        for view in _views(op, primal, _at(arguments, dict.fromkeys(symbols, 1)), _MOST):
+            found = _search(view, 1, deadline)
+            if found is not None:
+                return found
     return fallback
 
 
@@ -93,29 +103,40 @@ def is_decided_somewhere(
 ) -> bool:
     """Whether a point is found at which no two numbers that are compared are equal."""
     symbols = sorted(set().union(*(a.symbols() for a in arguments)))
-    for assigned in searched(symbols)[:_FEWER]:
-        for view in _views(op, primal, tuple(a.at(assigned) for a in arguments)):
-            for seed in range(2 * _FEWER):
-                if time.monotonic() > deadline:
-                    return False
-                source = random.Random(seed)
-                point = [_draw(a, source, _anywhere) for a in view.arguments]
-                try:
-                    for program in view.programs:
-                        evaluate(program, point, Arithmetic())
-                    return True
-                except Exception:  # a kink, a pole
-                    continue
+    small = [
+        v for assigned in searched(symbols)[:_FEWER] for v in _views(op, primal, _at(arguments, assigned))
+    ]
+    large = [] if small else _views(op, primal, _at(arguments, dict.fromkeys(symbols, 1)), _MOST)
+    for view in small or large[:1]:
+        for seed in range(2 * _FEWER):
+            if time.monotonic() > deadline:
+                return False
+            source = random.Random(seed)
+            point = [_draw(a, source, _far_and_wide if large else _anywhere) for a in view.arguments]
+            if large and all_apart(view.programs, [_numeric(value) for value in point]):
+                return True
+            try:
+                for program in view.programs:
+                    evaluate(program, point, Arithmetic())
+                return True
+            except Exception:  # a kink, a pole
+                continue
     return False
 
 
-def _views(op: Callable, primal: Callable, arguments: tuple[Argument, ...]) -> list[_View]:
+def _at(arguments: Sequence[Argument], sizes: Sizes) -> tuple[Argument, ...]:
+    return tuple(a.at(sizes) for a in arguments)
+
+
+def _views(
+    op: Callable, primal: Callable, arguments: tuple[Argument, ...], most: int = _ELEMENTS
+) -> list[_View]:
     """What is compared at one size: the functions under differentiation, and called as they are."""
     try:
         programs = trace(op, primal, arguments)
     except (Exception, SystemExit):  # a size the user's code does not take
         return []
-    if max((math.prod(a.shape()) for a in (*arguments, *programs.cotangents)), default=1) > _ELEMENTS:
+    if max((math.prod(a.shape()) for a in (*arguments, *programs.cotangents)), default=1) > most:
         return []
     count = len(programs.cotangents)
     outputs = tuple(f"output {k}" if k else "the output" for k in range(count))
@@ -217,6 +238,10 @@ def _simple(source: random.Random) -> Fraction:
 
 def _anywhere(source: random.Random) -> Fraction:
     return Fraction(source.randint(-600, 600), 97)
+
+
+def _far_and_wide(source: random.Random) -> Fraction:
+    return Fraction(source.randint(-(10**9), 10**9), 166_666_667)
 
 
 def _draw(

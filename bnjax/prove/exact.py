@@ -26,6 +26,7 @@ from jax.typing import DTypeLike
 
 from bnjax.jaxprs import called, shaped, walk
 from bnjax.prove import reals
+from bnjax.prove.exact_convolution import convolved
 from bnjax.prove.exact_places import PLACES
 from bnjax.prove.reals import Constant, Enclosure, NotEvaluated, Unsupported, exact_root
 
@@ -346,6 +347,7 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.clamp_p: lambda eqn, arithmetic, a, b, c: _each(
         lambda low, v, high: _least(high, _larger(low, v)), a, b, c
     ),
+    jaxs.conv_general_dilated_p: convolved,
     jaxs.convert_element_type_p: _convert,
     jaxs.cosh_p: _apply(lambda f, v: (f("exp", v) + f("exp", -v)) / 2),
     jaxs.div_p: _divide,

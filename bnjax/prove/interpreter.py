@@ -20,6 +20,7 @@ from bnjax.jaxprs import called, shaped, source_line, walk
 from bnjax.prove.algebra import Atom, Outside
 from bnjax.prove.arrays import Array
 from bnjax.prove.field import Field
+from bnjax.prove.loops import LOOPS, as_sum
 from bnjax.prove.meanings import ARITHMETIC, PRIMITIVES
 from bnjax.prove.ranges import fitted, holds, in_range, of_constant
 from bnjax.prove.signs import sign
@@ -60,7 +61,7 @@ class Interpreter:
         # inside a function of JAX's own, the line that called it
         previous, self.field.where = self.field.where, source_line(eqn) or self.field.where
         try:
-            inner = called(eqn)
+            inner = as_sum(eqn) if eqn.primitive in LOOPS else called(eqn)
             return self._meaning(eqn, operands) if inner is None else self.run(inner, operands)
         except Outside as problem:
             raise Refusal(f"{eqn.primitive.name}: {problem}", self.field.where) from None

@@ -22,6 +22,7 @@ from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly
 from bnjax.prove.arrays import Array, aligned, elementwise, finite, in_one_axis, placed, regrouped, summed
 from bnjax.prove.choices import CHOICES
 from bnjax.prove.comparisons import by_cases, contains_truth
+from bnjax.prove.convolution import CONVOLUTIONS
 from bnjax.prove.field import Field
 from bnjax.prove.functions import erf, exp, inverse, log, logistic, power, root, tanh
 from bnjax.prove.indexing import INDEXING
@@ -258,6 +259,7 @@ ARITHMETIC: frozenset[Primitive] = frozenset(
 # by identity: another primitive of the same name is another one
 PRIMITIVES: dict[Primitive, Rule] = with_masks(
     CHOICES
+    | CONVOLUTIONS
     | INDEXING
     | MOVES
     | WINDOWS

@@ -1,6 +1,7 @@
 """Which sizes are looked at: the cases that Python's questions make, and numbers small and mixed."""
 
 import itertools
+import math
 import operator
 import re
 from collections.abc import Mapping, Sequence
@@ -66,9 +67,10 @@ def _is_zero(expression: str, sizes: Sizes) -> bool:
 
 def solved(expression: str, symbols: Sequence[str]) -> dict[str, str] | None:
     """The size expression = 0, solved for a symbol: {"n": "7"}, {"n": "2*m"}; None where that fails."""
-    multiple = re.fullmatch(r"mod\(([A-Za-z_]\w*), (\d+)\)", expression)
+    multiple = re.fullmatch(r"mod\((?:(\d+)\*)?([A-Za-z_]\w*), (\d+)\)", expression)
     if multiple:  # n = 4·k
-        return {multiple[1]: f"{multiple[2]}*{_fresh(symbols)}"}
+        divisor = int(multiple[3]) // math.gcd(int(multiple[1] or 1), int(multiple[3]))
+        return {multiple[2]: f"{divisor}*{_fresh(symbols)}"}
     try:
         poly = Space(Field()).dimension(expression)
     except Outside:

@@ -235,14 +235,16 @@ def pullback(function: Callable, arguments: Sequence[Argument]) -> Callable:
 
 def fingerprint(programs: Programs) -> list[str]:
     """What is the same whenever the same programs are traced: their equations, literals and constants."""
-    marks = []
-    for jaxpr in (programs.op, programs.primal, programs.op_vjp, programs.primal_vjp):
-        marks.append(re.sub(r"0x[0-9a-f]+", "", str(jaxpr)))
-        marks += [str(np.asarray(constant).tobytes()) for constant in jaxpr.consts]
-        marks += [
-            repr(atom.val) for eqn in equations(jaxpr) for atom in eqn.invars if isinstance(atom, Literal)
-        ]
-    return marks
+    traced = (programs.op, programs.primal, programs.op_vjp, programs.primal_vjp)
+    return [mark for jaxpr in traced for mark in marks(jaxpr)]
+
+
+def marks(jaxpr: ClosedJaxpr) -> list[str]:
+    """A program's equations, literals and constants, as text."""
+    found = [re.sub(r"0x[0-9a-f]+", "", str(jaxpr))]
+    found += [str(np.asarray(constant).tobytes()) for constant in jaxpr.consts]
+    literals = (atom.val for eqn in equations(jaxpr) for atom in eqn.invars if isinstance(atom, Literal))
+    return found + [repr(literal) for literal in literals]
 
 
 def held_constant(programs: Programs) -> list[str]:

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from bnjax.prove.algebra import Poly
 from bnjax.prove.comparisons import ABOVE, ZERO, at_values, at_zero, cases_of
+from bnjax.prove.entrywise import is_zero_by_entries
 from bnjax.prove.field import Field
 from bnjax.prove.functions import function_of
 from bnjax.prove.monomials import Entry, Monomial, Sum, entries_of, flatten, reindexed
@@ -52,7 +53,7 @@ def vanishes(field: Field, poly: Poly, question: Question, depth: int = _DEPTH) 
             for values, asked in _cases(field, poly, entry, question)
         )
     poly = field.cleared(poly)
-    if not poly.terms:
+    if not poly.terms or is_zero_by_entries(field, poly):
         return True
     parts = _opened(field, poly, question.linear) if depth else None
     if parts is not None and all(vanishes(field, part, question, depth - 1) for part in parts):

@@ -110,6 +110,30 @@ def draw_precision(results: Path) -> None:
         save(figure, results.with_suffix(""))
 
 
+def draw_steps(results: Path) -> None:
+    """Draw how long a training step takes by whom, as a `.png` and an `.svg` beside `results`.
+
+    Args:
+      results: the file that `bnjax bench steps` writes.
+    """
+    rows = json.loads(results.read_text())["rows"]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.2), layout="constrained")
+        figure.suptitle("One training step of the CIFAR networks: median time")
+        panels = figure.subplots(1, len(rows), sharex=True, sharey=True, squeeze=False)[0]
+        for row, axes in zip(rows, panels, strict=True):
+            medians = {name: times["median_ms"] for name, times in row["times"].items()}
+            colors = [BLUE if name.startswith("bnjax") else VERMILION for name in medians]
+            bars = axes.barh(list(medians), medians.values(), color=colors)
+            axes.bar_label(bars, [f"{ms:.0f} ms" for ms in medians.values()], padding=4, color=INK)
+            axes.set(title=LABELS[row["norm"]], xlabel="milliseconds")
+            axes.margins(x=0.2)
+            axes.spines["bottom"].set_visible(False)
+            axes.tick_params(axis="y", length=0)
+        panels[0].invert_yaxis()
+        save(figure, results.with_suffix(""))
+
+
 def save(figure: Figure, stem: Path) -> None:
     """Write the figure as `stem`.png and `stem`.svg, the same bytes each time."""
     replace(stem.with_suffix(".png"), lambda path: figure.savefig(path, dpi=160))

@@ -1,6 +1,8 @@
 """`bnjax verify --coq DIR`: every theorem at three shapes, printed for Coq and checked by its kernel."""
 
 import functools
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -8,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bnjax.errors import UserError, one_line
-from bnjax.prove.coq import Outcome, check, compile_library, script, write_project
+from bnjax.prove.coq import AXIOMS, Outcome, check, compile_library, script, version, write_project
 from bnjax.theorems.inference import batch_norm_inference, batch_norm_inference_primal
 from bnjax.verify import bounds
+from bnjax.verify.provenance import provenance
 
 _SMOOTHNESS = 31  # the theorem that is more than a VJP
 _AT_ONCE = 2  # a run of coqc is one busy core
@@ -80,10 +83,11 @@ def _claim(
     return Claim(f"{file}_{shape.replace(' ', '')}", title, shape, op, primal, words, tuple(positive))
 
 
-def run(directory: Path, theorems: Sequence[Any]) -> int:
+def run(directory: Path, theorems: Sequence[Any], json_file: Path | None = None) -> int:
     """Writes the scripts into `directory`, has Coq check them, prints a line for each; the exit code.
 
-    0 if every claim was checked, 1 if one was refused (by the printer or by Coq).
+    0 if every claim was checked, 1 if one was refused (by the printer or by Coq).  What was found is also
+    written to `json_file`, if there is one.
 
     Raises:
       UserError: the folder cannot be written, or Coq is not installed: the scripts are there, and nothing
@@ -96,6 +100,8 @@ def run(directory: Path, theorems: Sequence[Any]) -> int:
     for row in verdicts(directory, claims(theorems)):
         rows.append(row)
         print(line(cells(row)), flush=True)
+    if json_file is not None:
+        json_file.write_text(as_json(rows, directory))
     statuses = [row.outcome.status for row in rows]
     print(f"{statuses.count('checked')} of {len(rows)} checked by Coq's kernel: {directory}", flush=True)
     if "refused" in statuses:
@@ -144,3 +150,25 @@ def line(texts: Sequence[str]) -> str:
     """Cells as a line of the terminal's table."""
     widths = (36, 10, 15, 9, 0)
     return "".join(text.ljust(width) for text, width in zip(texts, widths, strict=True)).rstrip()
+
+
+def as_json(rows: Sequence[Row], directory: Path) -> str:
+    """What Coq said of each claim as a JSON document, with the theorems that it read, from their scripts."""
+    claims = [
+        {
+            "title": row.claim.title,
+            "shape": row.claim.shape,
+            "file": f"{row.claim.file}.v",
+            **vars(row.outcome),
+            "theorems": _theorems(directory / f"{row.claim.file}.v"),
+        }
+        for row in sorted(rows, key=lambda row: row.claim.file)
+    ]
+    found = {"provenance": provenance() | {"coq": version()}, "axioms": sorted(AXIOMS), "claims": claims}
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def _theorems(script: Path) -> list[str]:
+    """The statements that a script proves, as they stand in it."""
+    text = script.read_text() if script.exists() else ""
+    return re.findall(r"^Theorem .*?\.(?=\nProof\.)", text, re.DOTALL | re.MULTILINE)

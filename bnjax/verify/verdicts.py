@@ -1,7 +1,7 @@
-"""Every verifier on every theorem: the rows of `bnjax verify`, as a table, as JSON and as a page."""
+"""Every verifier on every theorem and lemma: the rows of `bnjax verify`, as a table and as JSON."""
 
-import html
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -12,19 +12,44 @@ import numpy as np
 from bnjax.check.check import check_vjp
 from bnjax.check.refusal import refuses
 from bnjax.prove import prove_vjp
-from bnjax.verify.gradient_bounds import STATED, bounds_are_computed, bounds_are_reached
+from bnjax.prove.reals import Unsupported
+from bnjax.verify.evidence import evidence
+from bnjax.verify.gradient_bounds import STATED, GradientBounds, bounds_are_computed, bounds_are_reached
+from bnjax.verify.lemmas import LEMMAS, RESTS_ON, Lemma, example
 from bnjax.verify.planted import GRADIENT, Mutant
+from bnjax.verify.planted.lemmas import MISTAKES
+from bnjax.verify.provenance import provenance
 from bnjax.verify.smoothness import theorem31_certificates
 
 N = 8  # the batch that the checker is given, and that rounding is bounded for
+_SIZES = {"n": N, "N": 2, "C": 3}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A planted wrong rule, and what came of it.
+
+    Attributes:
+      name: the error, in a few words.
+      real: whether it is wrong in real arithmetic, where the prover can see it.
+      refused: whether the checker refuses it.
+      refuted: whether the prover refutes it; None of one that is not real.
+      seen: the smallest thing that shows it: a counterexample, or what the checker saw.
+    """
+
+    name: str
+    real: bool
+    refused: bool
+    refuted: bool | None
+    seen: str = ""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the verifiers say of one theorem.
+    """What the verifiers say of one theorem, or of one lemma.
 
     Attributes:
-      number, name: the theorem's.
+      number, name: the theorem's; a lemma has no number.
       checked: whether `check_vjp` finds nothing wrong.
       proof: the status that `prove_vjp` gives, for every batch size.
       claim: what that status is about, in words, with its trusted base.
@@ -33,10 +58,15 @@ class Verdict:
       real: how many of them are wrong in real arithmetic, where the prover can see it.
       refuted: how many of those the prover refutes.
       rounding: a certified bound on the float32 error of value and VJP at n = 8, relative to the largest
-        element; None where python-flint is not installed.
+        element; None where python-flint is not installed, or the program is beyond it.
+      reason: why the proof was refused, or what speaks against it.
+      open: the conditions that a conditional proof rests on.
+      mistakes: the planted wrong rules one by one.
+      rests_on: the claims that it composes, by number or name.
+      evidence: what is shown beside the verdict: see `bnjax.verify.evidence`.
     """
 
-    number: int
+    number: int | None
     name: str
     checked: bool
     proof: str
@@ -46,36 +76,64 @@ class Verdict:
     real: int
     refuted: int
     rounding: float | None
+    reason: str = ""
+    open: tuple[str, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+    rests_on: tuple[str, ...] = ()
+    evidence: dict[str, Any] | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is called: "34 full batch norm VJP"."""
+        return self.name if self.number is None else f"{self.number} {self.name}"
 
     @property
     def ok(self) -> bool:
-        """Whether the theorem holds and every mutant falls; with no mutant to fall, nothing was tried."""
+        """Whether the claim holds and every mutant falls; with no mutant to fall, nothing was tried.
+
+        A theorem must be proved.  A lemma may be conditional, or refused: what the prover cannot read is not
+        wrong, and its row says so.
+        """
+        theorem = self.number is not None
         return (
-            min(self.mutants, self.real) > 0
+            (min(self.mutants, self.real) if theorem else self.mutants) > 0
             and self.checked
-            and self.proof == "proved"
+            and (self.proof == "proved" if theorem else self.proof != "refuted")
             and self.refused == self.mutants
             and self.refuted == self.real
         )
 
 
-def verdicts(theorems: Sequence[Any], mutants: Sequence[Mutant]) -> Iterator[Verdict]:
+def verdicts(
+    theorems: Sequence[Any], mutants: Sequence[Mutant], *, explained: bool = False
+) -> Iterator[Verdict]:
     """The verdict on each theorem, as soon as it is known; theorems on one function share the work.
 
     Args:
       theorems: what has the attributes number, name, op, primal, shapes and positive of `bnjax.Theorem`.
       mutants: the planted wrong rules; a theorem's are those that name its op, the function itself.  Theorem
         31's are `planted.GRADIENT`: wrong bounds, and gradients that miss the true ones.
+      explained: also say of every mistake what shows it, and give the evidence.  The checker then takes the
+        whole way to a mistake that only it sees.
     """
     known: dict[Any, dict[str, Any]] = {}
     for theorem in theorems:
         if theorem.op not in known:
             wrong = [m for m in mutants if m.theorem is theorem.op]
-            known[theorem.op] = _examine(theorem, wrong)
+            known[theorem.op] = _examine(theorem, wrong, explained)
         said = known[theorem.op]
         if theorem.number == 31:
             said = said | of_the_bounds(said, theorem.op)
-        yield Verdict(theorem.number, theorem.name, **said)
+        shown = evidence(theorem) if explained else None
+        rests_on = RESTS_ON.get(theorem.number, ())
+        yield Verdict(theorem.number, theorem.name, **said, rests_on=rests_on, evidence=shown)
+
+
+def lemma_verdicts(lemmas: Sequence[Lemma] = LEMMAS) -> Iterator[Verdict]:
+    """The verdict on each lemma, explained, as soon as it is known."""
+    for lemma in lemmas:
+        said = _examine(lemma, MISTAKES[lemma.name], explained=True)
+        yield Verdict(None, lemma.name, **said, rests_on=lemma.rests_on, evidence=evidence(lemma))
 
 
 def of_the_bounds(rule: dict[str, Any], op: Callable[..., Any]) -> dict[str, Any]:
@@ -89,50 +147,72 @@ def of_the_bounds(rule: dict[str, Any], op: Callable[..., Any]) -> dict[str, Any
     missing = [c.claim for c in certificates if not c.holds]
     steps = "; ".join(missing or [c.claim for c in certificates])
     kind = "Not shown" if missing else "Shown exactly, for every n, x and ε > 0"
+    mistakes = tuple(_wrong_bounds(mutant) for mutant in GRADIENT)
     return {
         "checked": rule["checked"] and bounds_are_computed() and bounds_are_reached(stated),
         "proof": "refused" if missing and rule["proof"] == "proved" else rule["proof"],
         "claim": f"{rule['claim']} {kind}: {steps}.",
-        "mutants": len(GRADIENT),
-        "refused": sum(not bounds_are_reached(mutant) for mutant in GRADIENT),
-        "real": len(GRADIENT),
-        "refuted": sum(not all(c.holds for c in theorem31_certificates(mutant)) for mutant in GRADIENT),
+        **_counted(mistakes),
     }
 
 
-def _examine(theorem: Any, mutants: Sequence[Mutant]) -> dict[str, Any]:
-    proof = prove_vjp(theorem.op, theorem.primal, *theorem.shapes, positive=theorem.positive)
-    real = [m for m in mutants if m.real]
-    proofs = [prove_vjp(m.op, m.primal, *m.shapes, positive=m.positive) for m in real]
-    arguments = _arguments(theorem)
+def _wrong_bounds(mutant: GradientBounds) -> Mistake:
+    fallen = [c.claim for c in theorem31_certificates(mutant) if not c.holds]
+    seen = f"does not hold: {'; '.join(fallen)}" if fallen else ""
+    return Mistake(mutant.name, True, not bounds_are_reached(mutant), bool(fallen), seen)
+
+
+def _examine(claim: Any, mutants: Sequence[Mutant], explained: bool) -> dict[str, Any]:
+    """What is found of a theorem or a lemma, but for its name."""
+    proof = prove_vjp(claim.op, claim.primal, *claim.shapes, positive=claim.positive)
+    arguments = example(claim, _SIZES)
+    where = f", at {proof.where}" if proof.where else ""
     return {
-        "checked": check_vjp(theorem.op, theorem.primal, *arguments).ok,
+        "checked": check_vjp(claim.op, claim.primal, *arguments).ok,
         "proof": proof.status,
         "claim": proof.claim,
-        "mutants": len(mutants),
-        "refused": sum(refuses(m.op, m.primal, *m.arguments(N)) for m in mutants),
-        "real": len(real),
-        "refuted": sum(p.status == "refuted" for p in proofs),
-        "rounding": _rounding(theorem.op, arguments),
+        "reason": proof.reason + where,
+        "open": tuple(o.claim for o in proof.obligations if not o.discharged),
+        "rounding": _rounding(claim.op, arguments),
+        **_counted([_mistake(mutant, explained) for mutant in mutants]),
     }
 
 
-def _arguments(theorem: Any) -> list[np.ndarray]:
-    """float32 arguments of the theorem's shapes at n = 8, positive where it asks for that."""
-    rng = np.random.default_rng(0)
-    drawn = [rng.normal(size=(N,) if shape else ()) for shape in theorem.shapes]
-    return [np.asarray(abs(a) + 0.1 if i in theorem.positive else a, np.float32) for i, a in enumerate(drawn)]
+def _counted(mistakes: Sequence[Mistake]) -> dict[str, Any]:
+    return {
+        "mutants": len(mistakes),
+        "refused": sum(mistake.refused for mistake in mistakes),
+        "real": sum(mistake.real for mistake in mistakes),
+        "refuted": sum(mistake.refuted is True for mistake in mistakes),
+        "mistakes": tuple(mistakes),
+    }
+
+
+def _mistake(mutant: Mutant, explained: bool) -> Mistake:
+    name = mutant.name.removeprefix(f"{mutant.target}/")
+    if mutant.real:
+        proof = prove_vjp(mutant.op, mutant.primal, *mutant.shapes, positive=mutant.positive)
+        refused = refuses(mutant.op, mutant.primal, *mutant.arguments(N))
+        return Mistake(name, True, refused, proof.status == "refuted", str(proof.counterexample or ""))
+    if not explained:
+        return Mistake(name, False, refuses(mutant.op, mutant.primal, *mutant.arguments(N)), None)
+    report = check_vjp(mutant.op, mutant.primal, *mutant.arguments(N))
+    seen = f"{report.worst.stage}: {report.worst}" if report.worst else ""
+    return Mistake(name, False, not report.ok, None, seen)
 
 
 def _rounding(op: Any, arguments: Sequence[np.ndarray]) -> float | None:
+    if any(a.dtype == np.bool_ for a in arguments):
+        return None  # a mask has no cotangent to bound
     from bnjax.prove.rounding import vjp_rounding_bound
 
     cotangent = np.random.default_rng(1).normal(size=jax.eval_shape(op, *arguments).shape)
     try:
         bound = vjp_rounding_bound(op, np.float32(cotangent), *arguments)
-    except ImportError:
+    except (ImportError, Unsupported):
         return None
-    return max(bound.relative)
+    largest = max(bound.relative)
+    return largest if math.isfinite(largest) else None  # too loose to say anything
 
 
 HEADER = ("theorem", "checked", "for every n", "mutants refused", "mutants refuted", "rounding at n = 8")
@@ -140,13 +220,14 @@ HEADER = ("theorem", "checked", "for every n", "mutants refused", "mutants refut
 
 def row(verdict: Verdict) -> tuple[str, ...]:
     """A verdict as the cells under `HEADER`."""
+    unbounded = "no bound" if verdict.number is None else "needs python-flint"
     return (
-        f"{verdict.number} {verdict.name}",
+        verdict.title,
         "ok" if verdict.checked else "WRONG",
         verdict.proof,
         f"{verdict.refused}/{verdict.mutants}",
         f"{verdict.refuted}/{verdict.real}",
-        "needs python-flint" if verdict.rounding is None else f"≤ {verdict.rounding:.1e}",
+        unbounded if verdict.rounding is None else f"≤ {verdict.rounding:.1e}",
     )
 
 
@@ -156,24 +237,12 @@ def line(cells: Sequence[str]) -> str:
     return "".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def as_json(found: Sequence[Verdict]) -> str:
-    """All verdicts as a JSON document."""
-    return (
-        json.dumps({"ok": all(v.ok for v in found), "theorems": [asdict(v) for v in found]}, indent=2) + "\n"
-    )
-
-
-def as_html(found: Sequence[Verdict]) -> str:
-    """All verdicts as a page of one table, with each claim below it."""
-
-    def cells(tag: str, texts: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts) + "</tr>"
-
-    rows = "\n".join(cells("td", row(verdict)) for verdict in found)
-    claims = "\n".join(f"<li>{html.escape(f'{v.number}: {v.proof}. {v.claim}')}</li>" for v in found)
-    return (
-        '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>bnjax verify</title>\n'
-        "<style>body{font-family:sans-serif;margin:2em}td,th{padding:.3em .8em;text-align:left}</style>\n"
-        f"<h1>bnjax verify</h1>\n<table>\n{cells('th', HEADER)}\n{rows}\n</table>\n"
-        f"<ul>\n{claims}\n</ul>\n</html>\n"
-    )
+def as_json(theorems: Sequence[Verdict], lemmas: Sequence[Verdict] = ()) -> str:
+    """All verdicts as a JSON document, with what they depend on."""
+    found = {
+        "ok": all(verdict.ok for verdict in (*theorems, *lemmas)),
+        "provenance": provenance(),
+        "theorems": [asdict(verdict) | {"ok": verdict.ok} for verdict in theorems],
+        "lemmas": [asdict(verdict) | {"ok": verdict.ok} for verdict in lemmas],
+    }
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"

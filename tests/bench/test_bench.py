@@ -3,13 +3,17 @@
 import itertools
 import json
 import math
+import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 from bnjax.bench import layers, memory, precision, report, steps, timing
+from bnjax.train.plots import draw_steps
 
+RESULTS = Path(__file__).parents[2] / "results"
 SHAPE = (4, 4, 4, 2)
 ALL = {"bnjax nnx", "bnjax linen", "flax nnx", "flax linen"}
 
@@ -108,6 +112,15 @@ def test_the_command_writes_a_file_and_says_so(bnjax_command, tmp_path):
         "bench_precision.json", "bench_precision.png", "bench_precision.svg"
     ]  # fmt: skip
     assert "two-pass" in path.with_suffix(".svg").read_text()
+
+
+def test_the_figure_of_the_steps_says_every_median(tmp_path):
+    file = Path(shutil.copy(RESULTS / "bench_steps.json", tmp_path))
+    draw_steps(file)
+    drawn = file.with_suffix(".svg").read_text()
+    for row in json.loads(file.read_text())["rows"]:
+        assert all(f">{times['median_ms']:.0f} ms<" in drawn for times in row["times"].values())
+        assert all(f">{name}<" in drawn for name in row["times"])
 
 
 @pytest.mark.parametrize(

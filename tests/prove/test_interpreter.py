@@ -27,6 +27,13 @@ CASES = {
     "broadcast_in_dim": (lambda x: lax.broadcast_in_dim(x, (3, 2, 4), (2,)), (4,)),
     "clamp": (lambda x: lax.clamp(-0.5, x, 0.25), A),
     "concatenate": (lambda x, y: jnp.concatenate([x, y, x], 1), (2, 3), (2, 1)),
+    "conv_general_dilated": (
+        lambda x, k: lax.conv_general_dilated(
+            x, k, (2, 1), ((2, 1), (-1, 2)), (1, 2), (2, 1), ("NHWC", "HWIO", "NHWC")
+        ),
+        (2, 5, 4, 3),
+        (2, 3, 3, 2),
+    ),
     "convert_element_type": (lambda x: x.astype(jnp.float32).astype(jnp.float64) * 0.5, "small"),
     "copy": (lambda x: jnp.copy(x), A),
     "cosh": (lambda x: jnp.cosh(x), A),

@@ -1,6 +1,7 @@
 """`bnjax verify --coq`: the claims, their files, what is said of them, and the exit codes."""
 
 import dataclasses
+import json
 import shutil
 
 import jax
@@ -90,12 +91,38 @@ def test_without_coq_the_scripts_are_written_and_nothing_is_claimed(monkeypatch,
     assert (tmp_path / "theorem29_n.v").is_file()
 
 
-def test_a_folder_that_is_a_file_and_mixed_options_are_said(bnjax_command, tmp_path):
+def test_a_folder_that_is_a_file_is_said(bnjax_command, tmp_path):
     (tmp_path / "file").write_text("")
     assert bnjax_command("verify", "--coq", tmp_path / "file")[0] == 2
-    code, _, err = bnjax_command("verify", "--coq", tmp_path, "--json", tmp_path / "v.json")
-    assert code == 2
-    assert "--coq" in err
+
+
+def test_what_coq_said_is_written_as_json(monkeypatch, says, bnjax_command, tmp_path):
+    """With the theorems that it read, word for word as they stand in the scripts."""
+    smooth = next(t for t in THEOREMS if t.number == 31)
+    monkeypatch.setattr(bnjax, "THEOREMS", (smooth,))
+    says(Outcome("refused", "the identity: no", 1.5))
+    file = tmp_path / "coq.json"
+    assert bnjax_command("verify", "--coq", tmp_path / "proofs", "--json", file)[0] == 1
+    written = json.loads(file.read_text())
+    assert written["provenance"]["bnjax"] == bnjax.__version__
+    assert len(written["axioms"]) == 3
+    claims = {claim["file"]: claim for claim in written["claims"]}
+    assert len(claims) == 6
+    assert {(c["status"], c["reason"], c["seconds"]) for c in claims.values()} == {
+        ("refused", "the identity: no", 1.5)
+    }
+    images = claims["theorem31_NHWC.v"]
+    assert (images["title"], images["shape"]) == ("31 inverse-stddev smoothness", "N H W C")
+    names = [theorem.split()[1] for theorem in images["theorems"]]
+    assert names == ["vjp_is_the_derivative", "gradient_is_bounded", "bounds_are_reached"]
+    script = (tmp_path / "proofs" / "theorem31_NHWC.v").read_text()
+    assert all(f"{theorem}\nProof." in script for theorem in images["theorems"])
+
+
+def test_a_json_that_cannot_be_written_is_said_before_the_work(bnjax_command, tmp_path):
+    code, out, err = bnjax_command("verify", "--coq", tmp_path, "--json", tmp_path / "nowhere" / "c.json")
+    assert (code, out) == (2, "")
+    assert "cannot be written" in err
 
 
 @pytest.mark.slow

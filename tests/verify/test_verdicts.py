@@ -2,17 +2,25 @@
 
 import dataclasses
 import json
+import re
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 
 import bnjax
 from bnjax import THEOREMS, cli
 from bnjax.check.refusal import refuses
+from bnjax.prove import rounding
 from bnjax.verify import verdicts
 from bnjax.verify.gradient_bounds import STATED
+from bnjax.verify.lemmas import LEMMAS, RESTS_ON
 from bnjax.verify.planted import GRADIENT, MUTANTS
+from bnjax.verify.planted.lemmas import MISTAKES
+from bnjax.verify.provenance import provenance
 from bnjax.verify.smoothness import Certificate
 
 CENTERING = THEOREMS[1]
@@ -147,9 +155,10 @@ def run(monkeypatch, capsys, *arguments):
     return exit_.value.code or 0, capsys.readouterr()
 
 
-def test_the_command_writes_a_table_json_and_a_page(monkeypatch, capsys, tmp_path):
+def test_the_command_writes_a_table_and_json(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(bnjax, "THEOREMS", (CENTERING,))
-    code, captured = run(monkeypatch, capsys, "--json", tmp_path / "v.json", "--html", tmp_path / "v.html")
+    monkeypatch.setattr(verdicts, "lemma_verdicts", lambda: ())
+    code, captured = run(monkeypatch, capsys, "--json", tmp_path / "v.json")
     assert code == 0
     header, row = captured.out.splitlines()
     assert header.startswith("theorem ")
@@ -157,8 +166,86 @@ def test_the_command_writes_a_table_json_and_a_page(monkeypatch, capsys, tmp_pat
     assert "proved" in row
     written = json.loads((tmp_path / "v.json").read_text())
     assert written["ok"] is True
-    assert [theorem["number"] for theorem in written["theorems"]] == [29]
-    assert "<td>29 centering Jacobian</td>" in (tmp_path / "v.html").read_text()
+    (theorem,) = written["theorems"]
+    assert (theorem["number"], theorem["proof"], theorem["ok"]) == (29, "proved", True)
+
+
+@pytest.fixture(scope="module")
+def explained():
+    """Theorem 29 with two mistakes, one in real arithmetic and one that only the checker sees."""
+    mutants = [m for m in MUTANTS if m.theorem is CENTERING.op]
+    chosen = [next(m for m in mutants if m.real), next(m for m in mutants if not m.real)]
+    (verdict,) = verdicts.verdicts([CENTERING], chosen, explained=True)
+    return verdict
+
+
+def test_every_mistake_is_written_with_what_shows_it(explained):
+    assert [m.name for m in explained.mistakes] == ["without the mean", "the mean without its 1/n"]
+    for mistake in explained.mistakes:
+        assert mistake.refused
+        assert mistake.refuted is (True if mistake.real else None)
+        assert mistake.seen.startswith("counterexample: " if mistake.real else "value: cotangent of x")
+
+
+def test_the_evidence_is_what_runs(explained):
+    shown = explained.evidence
+    assert shown["statement"] == CENTERING.statement
+    assert [lines["text"].split("(")[0] for lines in shown["code"]] == [
+        "def _forward", "def _center_fwd", "def _center_bwd"
+    ]  # fmt: skip
+    for lines in shown["code"]:
+        written = (Path(bnjax.__file__).parents[1] / lines["file"]).read_text().splitlines(keepends=True)
+        assert "".join(written[lines["line"] - 1 :]).startswith(lines["text"])
+    assert shown["program"].startswith("{ lambda ; a:f32[n]")
+
+
+EVALUATION = next(lemma for lemma in LEMMAS if lemma.name == "evaluation mode")
+
+
+def test_a_lemma_that_is_wrong_falls(monkeypatch):
+    """A mistake of its own in its place."""
+    mutant = MISTAKES[EVALUATION.name][0]
+    monkeypatch.setitem(MISTAKES, EVALUATION.name, ())
+    (verdict,) = verdicts.lemma_verdicts([dataclasses.replace(EVALUATION, op=mutant.op)])
+    assert (verdict.checked, verdict.proof, verdict.ok) == (False, "refuted", False)
+
+
+def lemma_row(**found):
+    row = {"checked": True, "proof": "conditional", "claim": "", "mutants": 2, "refused": 2, "real": 0}
+    return verdicts.Verdict(None, "a lemma", **(row | {"refuted": 0, "rounding": None} | found))
+
+
+def test_a_bound_that_says_nothing_is_none(monkeypatch):
+    loose = SimpleNamespace(relative=(1e-6, float("inf")))
+    monkeypatch.setattr(rounding, "vjp_rounding_bound", lambda *_: loose)
+    assert verdicts._rounding(CENTERING.op, [np.ones(8, np.float32)]) is None
+
+
+def test_where_nothing_is_bounded_the_row_says_why():
+    """A lemma's mask has no cotangent to bound, and no installation mends that."""
+    assert verdicts.row(lemma_row())[-1] == "no bound"
+    assert verdicts.row(dataclasses.replace(lemma_row(), number=28))[-1] == "needs python-flint"
+
+
+def test_a_lemma_may_be_conditional_or_unread_but_not_wrong():
+    assert lemma_row().ok
+    assert lemma_row(proof="refused").ok
+    assert not lemma_row(proof="refuted").ok
+    assert not lemma_row(checked=False).ok
+    assert not lemma_row(refused=1).ok
+    assert not lemma_row(mutants=0, refused=0).ok
+    assert not dataclasses.replace(lemma_row(), number=28).ok  # a theorem must be proved
+
+
+def test_every_lemma_has_mistakes_and_rests_on_what_is_there():
+    assert list(MISTAKES) == [lemma.name for lemma in LEMMAS]
+    assert all(MISTAKES.values())
+    known = {str(theorem.number) for theorem in THEOREMS}
+    for number, names in RESTS_ON.items():
+        assert {str(number), *names} <= known
+    for lemma in LEMMAS:
+        assert set(lemma.rests_on) <= known
+        known.add(lemma.name)
 
 
 def test_the_command_exits_with_1_if_anything_falls(monkeypatch, capsys, tmp_path):
@@ -175,6 +262,18 @@ def test_a_file_that_cannot_be_written_is_said_before_the_work(monkeypatch, caps
     assert "cannot be written" in captured.err
 
 
+def test_the_provenance_names_the_commit():
+    found = provenance()
+    assert found["bnjax"] == bnjax.__version__
+    assert found["jax"] == jax.__version__
+    assert found["commit"] is None or re.fullmatch(r"[0-9a-f]{12}(, modified)?", found["commit"])
+
+
 @pytest.mark.slow
 def test_every_theorem_holds_and_every_mutant_falls():
     assert all(verdict.ok for verdict in verdicts.verdicts(THEOREMS, MUTANTS))
+
+
+@pytest.mark.slow
+def test_every_lemma_holds_and_every_mistake_falls():
+    assert all(verdict.ok for verdict in verdicts.lemma_verdicts())

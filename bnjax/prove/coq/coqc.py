@@ -40,6 +40,15 @@ class Outcome:
     seconds: float = 0.0
 
 
+def version() -> str | None:
+    """The version of Coq, in its own words; None where it is not installed."""
+    coqc = shutil.which("coqc")
+    if coqc is None:
+        return None
+    ran = subprocess.run([coqc, "--print-version"], capture_output=True, text=True, timeout=60)
+    return ran.stdout.split()[0] if ran.stdout.strip() else None
+
+
 def library() -> str:
     """The text of `Batch.v`, which every script requires."""
     return files("bnjax.prove.coq").joinpath(LIBRARY).read_text()

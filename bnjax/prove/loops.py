@@ -1,0 +1,61 @@
+"""A loop that only adds up is a sum: `scan` with carries that grow by what does not depend on them.
+
+carry ← carry + g(x_k) over k, from carry₀, is carry₀ + Σ_k g(x_k), for any number of steps, a symbol too.
+That it is of this form is read off the loop's body: a carry is an operand of the one addition that makes the
+next, and of nothing else.  The terms of all steps are what `jax.vmap` makes of g.
+"""
+
+from collections.abc import Sequence
+
+import jax
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Primitive, jaxpr_as_fun
+from jax.extend.core import primitives as jaxs
+
+from bnjax.jaxprs import shaped
+from bnjax.prove.algebra import Outside
+
+LOOPS: frozenset[Primitive] = frozenset((jaxs.scan_p,))
+
+
+def as_sum(eqn: JaxprEqn) -> ClosedJaxpr:
+    """The program of a `scan` without its loop; Outside where a carry does more than to grow."""
+    body: ClosedJaxpr = eqn.params["jaxpr"]
+    consts, carries = eqn.params["num_consts"], eqn.params["num_carry"]
+    terms = _terms(body, range(consts, consts + carries))
+
+    def run(*operands):
+        fixed, start, rows = (
+            operands[:consts],
+            operands[consts : consts + carries],
+            operands[consts + carries :],
+        )
+        step = jax.vmap(lambda *row: jaxpr_as_fun(terms)(*fixed, *start, *row))
+        results = step(*rows)
+        sums = [a + t.sum(0) for a, t in zip(start, results[:carries], strict=True)]
+        return [*sums, *results[carries:]]
+
+    avals = map(shaped, eqn.invars)
+    return jax.make_jaxpr(run)(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals))
+
+
+def _terms(body: ClosedJaxpr, places: Sequence[int]) -> ClosedJaxpr:
+    """The body with what is added to each carry in the place of the carry's next value."""
+    jaxpr = body.jaxpr
+    outputs = list(jaxpr.outvars)
+    sums = []
+    for k, place in enumerate(places):
+        carry = jaxpr.invars[place]
+        used = [e for e in jaxpr.eqns if any(v is carry for v in e.invars)]
+        if len(used) != 1 or used[0].primitive is not jaxs.add_p or used[0].outvars[0] is not outputs[k]:
+            raise Outside("a loop whose carry does more than to grow by what does not depend on it")
+        (added,) = [v for v in used[0].invars if v is not carry] or [None]
+        others = [e for e in jaxpr.eqns if any(v is outputs[k] for v in e.invars)]
+        if added is None or others or outputs.count(outputs[k]) > 1 or isinstance(added, Literal):
+            raise Outside("a loop whose carry does more than to grow by what does not depend on it")
+        sums.append(used[0])
+        outputs[k] = added
+    eqns = [e for e in jaxpr.eqns if not any(e is s for s in sums)]
+    if any(v is jaxpr.invars[place] for place in places for v in outputs):
+        raise Outside("a loop that returns its carry")
+    names = jaxpr.debug_info.with_unknown_names()
+    return ClosedJaxpr(jaxpr.replace(eqns=eqns, outvars=outputs, debug_info=names), body.consts)

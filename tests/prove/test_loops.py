@@ -1,0 +1,75 @@
+"""A loop that only adds up is read as a sum; any other is refused by name."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from bnjax.prove import prove_vjp
+from bnjax.prove.algebra import Outside
+from bnjax.prove.loops import as_sum
+from tests.prove.rules import with_rule
+
+
+def summed(x, w):
+    """Σ over the rows of x, one at a time."""
+    return lax.scan(lambda total, row: (total + row * w, None), jnp.zeros_like(w), x)[0]
+
+
+def plain(x, w):
+    return x.sum(0) * w
+
+
+def scan_of(function, *args):
+    (eqn,) = [e for e in jax.make_jaxpr(function)(*args).eqns if e.primitive.name == "scan"]
+    return eqn
+
+
+def test_the_sum_is_what_the_loop_computes():
+    def function(start, x):
+        return lax.scan(lambda total, row: (total + row.sum() ** 2, row * 2), start, x)
+
+    start, x = jnp.float32(3), jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
+    program = as_sum(scan_of(function, start, x))
+    total, rows = jax.core.eval_jaxpr(program.jaxpr, program.consts, start, x)
+    expected, kept = function(start, x)
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+    np.testing.assert_array_equal(rows, kept)
+
+
+MORE = {
+    "a product": lambda total, row: (total * row, None),
+    "a term of the carry": lambda total, row: (total + total * row, None),
+    "a carry that is seen": lambda total, row: (total + row, total),
+    "a sum that is seen": lambda total, row: (total + row, total + row),
+    "twice the carry": lambda total, row: (total + total, None),
+    "another order": lambda total, row: (row + 0 * row, None),
+}
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_a_loop_that_does_more_is_refused(name):
+    eqn = scan_of(lambda x: lax.scan(MORE[name], jnp.float32(1), x), jnp.ones(3))
+    with pytest.raises(Outside, match="loop"):
+        as_sum(eqn)
+
+
+def test_two_carries_that_change_places_are_refused():
+    def swap(carry, row):
+        return (carry[1] + row, carry[0] + row), None
+
+    eqn = scan_of(lambda x: lax.scan(swap, (jnp.float32(1), jnp.float32(2)), x), jnp.ones(3))
+    with pytest.raises(Outside, match="loop"):
+        as_sum(eqn)
+
+
+def test_a_rule_that_sums_in_a_loop_is_proved_and_a_wrong_one_is_not():
+    def backward(args, dy, factor=1):
+        x, w = args
+        return jnp.broadcast_to(dy * w, x.shape), factor * summed(x, dy)
+
+    right = with_rule(plain, backward)
+    wrong = with_rule(plain, lambda args, dy: backward(args, dy, 2))
+    assert prove_vjp(right, plain, "n m", "m").status == "proved"
+    assert prove_vjp(wrong, plain, "n m", "m").status in ("refused", "refuted")

@@ -96,12 +96,12 @@ def lift(values: Values, where: Where) -> None:
 @app.command(
     epilog=_epilog(
         "sweep --epochs 1 --learning-rate 0.01 --learning-rate 0.1 --momentum 0.9",
-        "a folder a run, as of train, summary.json, sweep.png and sweep.svg in --out.",
+        "a folder a run, as of train, summary.json, sweep.png and headroom.png (and .svg) in --out.",
     )
 )
 @takes_config(many=VARIED)
 def sweep(values: Values, where: Where) -> None:
-    """Train every combination of the values given, and draw sweep.png: which recipes train.
+    """Train every combination of the values given; draw which train, sweep.png, and headroom.png.
 
     --norm, --learning-rate, --momentum, --init and --seed can be given more than once. Compiled as in train.
     """
@@ -121,6 +121,7 @@ def sweep(values: Values, where: Where) -> None:
     for number, (config, result) in enumerate(zip(configs, results, strict=True), 1):
         _say(f"{number}/{len(configs)} {folder(config)}: {_ended(result)}")
     _say(f"map: {out / 'sweep.png'}")
+    _say(f"headroom: {out / 'headroom.png'}")
 
 
 @app.command(epilog=_epilog("evaluate runs/first", "reads the run's folder, and writes none."))

@@ -4,14 +4,21 @@ Every figure in it is read from a file beside it; a test holds the page against 
 """
 
 import json
+import math
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bnjax.train import landscape_plots
+from bnjax.train.seeds import Cell, Row, headroom, recipes, wilson
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 GRIDS = ("lift-cifar10", "lift-cifar10-momentum", "sweep-cifar10")
+MAP, LANDSCAPE = "map", "landscape"
 _RECIPE = ("norm", "learning_rate", "momentum", "init", "seed", "epochs")
+_OF = ("accuracy", "seeds (% that train)")
 _HEAD = """# Results, in full
 
 Made from the files beside this page by `python experiments/tables.py`; nothing here is typed by hand. What
@@ -115,7 +122,7 @@ def _refused(rows: list[dict[str, Any]], checker: str) -> str:
 
 
 def runs() -> Iterator[str]:
-    """The runs of the lift and of the sweep."""
+    """The runs of the lift and of the first sweep."""
     for folder in GRIDS:
         rows = [
             [
@@ -130,9 +137,114 @@ def runs() -> Iterator[str]:
         yield f"## [{folder}]({folder})\n\n{table(head, rows)}"
 
 
+def whole_map() -> str:
+    """Which recipes train, over their seeds, and the headroom of batch norm."""
+    summary = read(f"{MAP}/summary.json")
+    config, e = summary["config"], summary["environment"]
+    steps = config["epochs"] * config["train_examples"] // config["batch_size"]
+    said = (
+        f"A run is {steps} steps of batch {config['batch_size']} and one seed; backend {e['backend']}, jax"
+        f" {e['jax']}, flax {e['flax']}. Headroom: the largest rate that trains with batch norm over the "
+        "largest without, the median over the seeds; the interval holds the median over all seeds there "
+        "might be with the probability given. Accuracy in %: mean ± standard deviation of the seeds that "
+        "trained; beside it the number of seeds, and the 95 % interval of the share that trains (Wilson)."
+    )
+    return "\n\n".join([f"## [The map]({MAP})", said, _headrooms(summary["runs"]), _cells(summary["runs"])])
+
+
+def _headrooms(rows: list[Row]) -> str:
+    lines = []
+    for recipe, here in recipes(rows).items():
+        if found := headroom(here):
+            rates = [", ".join(f"{rate:g}" for rate in largest) for largest in (found.batch, found.none)]
+            lines.append([*recipe, len(found.seeds), *rates, found])
+    head = ["init", "momentum", "seeds", "largest rate, batch", "largest rate, none", "headroom"]
+    return table(head, lines)
+
+
+def _cells(rows: list[Row]) -> str:
+    """A line a recipe and rate, both networks side by side."""
+    lines = []
+    for recipe, here in recipes(rows).items():
+        for rate in sorted({row["learning_rate"] for row in here}):
+            line = [*recipe, f"{rate:g}"]
+            for norm in ("batch", "none"):
+                runs = [r for r in here if (r["norm"], r["learning_rate"]) == (norm, rate)]
+                low, high = wilson(sum(r["outcome"] == "trained" for r in runs), len(runs))
+                line += [str(Cell.of(runs)), f"{len(runs)} ({100 * low:.0f}–{100 * high:.0f})"]
+            lines.append(line)
+    head = [
+        "init",
+        "momentum",
+        "learning rate",
+        *(f"{norm}, {of}" for norm in ("batch", "none") for of in _OF),
+    ]
+    return table(head, lines)
+
+
+def landscape() -> str:
+    """What lies around both networks as they train, and what freezes."""
+    runs = landscape_plots.read_runs(RESULTS / LANDSCAPE)
+    lines = []
+    for rate, norm in sorted({_recipe(run) for run in runs}):
+        here = [run for run in runs if _recipe(run) == (rate, norm)]
+        points = [point for run in here for point in run["points"]]
+        medians = [
+            _median(map(of, points)) for of in (_loss_range, landscape_plots.turn, landscape_plots.shift)
+        ]
+        lasts = [run["points"][-1] for run in here]
+        ends = [_median(landscape_plots.dead(p) for p in lasts), _median(p["confidence"] for p in lasts)]
+        lines.append([f"{rate:g}", norm, len(here), *(f"{value:.3g}" for value in medians + ends)])
+    head = [
+        "learning rate",
+        "norm",
+        "seeds",
+        "loss, largest / least along the step",
+        "change of the gradient",
+    ]
+    head += ["shift of the inputs", "dead units at the end, %", "probability of the class it says"]
+    said = (
+        "Medians over the seeds and over the points of a run that were looked at: the largest loss over "
+        "the least, ½ to 4 steps along the gradient; ‖g′ − g‖/‖g‖ one step further on; ‖Δμ‖/‖σ‖ of a "
+        "layer's inputs by a step. At the last point: units that are 0 on every image, in the hidden layer "
+        "with most of them, and how sure the network is of what it says."
+    )
+    return f"## [Landscape]({LANDSCAPE})\n\n{said}\n\n{table(head, lines)}"
+
+
+def _recipe(run: dict[str, Any]) -> tuple[float, str]:
+    return run["config"]["learning_rate"], run["config"]["norm"]
+
+
+def _loss_range(point: dict[str, Any]) -> float:
+    losses = landscape_plots.losses(point)
+    return max(losses) / min(losses)
+
+
+def _median(values: Iterable[float]) -> float:
+    """Of those that are numbers; NaN of none."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return statistics.median(numbers) if numbers else math.nan
+
+
 def page() -> str:
     """results/README.md."""
-    return "\n\n".join([_HEAD.strip(), checkers(), steps(), layers(), memory(), precision(), *runs()]) + "\n"
+    return (
+        "\n\n".join(
+            [
+                _HEAD.strip(),
+                checkers(),
+                steps(),
+                layers(),
+                memory(),
+                precision(),
+                whole_map(),
+                landscape(),
+                *runs(),
+            ]
+        )
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

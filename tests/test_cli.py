@@ -312,5 +312,6 @@ def test_sweep(bnjax_command, tmp_path):
     assert code == 0
     assert re.search(r"1/2 none-he-momentum0-lr0.01-seed0: unstable, test accuracy \d+\.\d\d%\n", out)
     assert "2/2 none-he-momentum0-lr1e+20-seed0: diverged\n" in out
-    assert out.endswith(f"map: {os.path.join('swept', 'sweep.png')}\n")
+    figures = [os.path.join("swept", name) for name in ("sweep.png", "headroom.png")]
+    assert out.endswith("map: {}\nheadroom: {}\n".format(*figures))
     assert len(json.loads((tmp_path / "swept" / "summary.json").read_text())["runs"]) == 2

@@ -17,6 +17,10 @@ CONFIG = "config.json"
 LOCK = ".lock"
 
 
+class FolderInUse(ArgumentError):
+    """Another process writes in the folder."""
+
+
 def check_out(out: Path) -> None:
     """ArgumentError unless `out` can become a new run's directory; makes nothing.
 
@@ -86,14 +90,14 @@ def locked(folder: Path) -> Iterator[None]:
     The system gives the lock back when a process ends, however it ends.
 
     Raises:
-      ArgumentError: another process has it.
+      FolderInUse: another process has it.
     """
     lock = FileLock(folder / LOCK)
     with writing(folder):
         try:
             lock.acquire(timeout=0)
         except Timeout:  # an OSError too
-            raise ArgumentError("out", f"{folder} is being written by another process") from None
+            raise FolderInUse("out", f"{folder} is being written by another process") from None
     try:
         yield
     finally:

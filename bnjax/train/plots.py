@@ -1,7 +1,5 @@
 """Figures of training runs and of the benchmark, drawn from the files they left."""
 
-import collections
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from bnjax.figures import BLUE, INK, MISSING, STYLE, VERMILION
+from bnjax.figures import BLUE, INK, STYLE, VERMILION
 from bnjax.train.files import replace
 from bnjax.train.outcome import CHANCE_LOSS
 
@@ -66,7 +64,7 @@ def draw_lift(out: Path) -> None:
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(axis="y")
             axes.legend()
-        _save(figure, out / "lift")
+        save(figure, out / "lift")
 
 
 def draw_run(left: Any, right: Any, norm: str, metrics: list[dict[str, Any]]) -> None:
@@ -86,55 +84,6 @@ def draw_run(left: Any, right: Any, norm: str, metrics: list[dict[str, Any]]) ->
         for axes in (left, right):  # it has no loss and no accuracy: a cross on the upper edge, at its epoch
             cross = {"color": COLORS[norm], "marker": "x", "markersize": 8, "linestyle": ""}
             axes.plot([epoch], [1], transform=axes.get_xaxis_transform(), **cross, **told)
-
-
-def draw_sweep(out: Path) -> None:
-    """Draw which recipes of a sweep train, as `sweep.png` and `sweep.svg`: a panel a norm, a cell a recipe.
-
-    A cell is coloured by test accuracy, the mean over seeds that have one; where all diverged it is grey.
-
-    Args:
-      out: a folder that `bnjax sweep` made; its `summary.json` is read.
-    """
-    runs = json.loads((out / "summary.json").read_text())["runs"]
-    norms = list(dict.fromkeys(run["norm"] for run in runs))
-    recipes = list(dict.fromkeys((run["init"], run["momentum"]) for run in runs))
-    rates = sorted({run["learning_rate"] for run in runs})
-    cells = collections.defaultdict(list)
-    for run in runs:
-        cells[run["norm"], run["init"], run["momentum"], run["learning_rate"]].append(run)
-    with matplotlib.rc_context(STYLE):
-        size = (1.5 + len(norms) * (0.8 + 1.1 * len(rates)), 1.8 + 0.6 * len(recipes))
-        figure = Figure(figsize=(max(size[0], 6.5), size[1]), layout="constrained")
-        panels = figure.subplots(1, len(norms), sharey=True, squeeze=False)[0]
-        for norm, axes in zip(norms, panels, strict=True):
-            colors = [[mean_accuracy(cells[norm, *recipe, rate]) for rate in rates] for recipe in recipes]
-            axes.set_facecolor(MISSING)  # seen where there is no accuracy
-            axes.spines[:].set_visible(False)
-            image = axes.imshow(colors, vmin=10, vmax=100, aspect="auto")
-            for (y, recipe), (x, rate) in itertools.product(enumerate(recipes), enumerate(rates)):
-                told = _told(cells[norm, *recipe, rate])
-                color = "white" if colors[y][x] < 55 else "black"  # on grey, NaN, black
-                axes.text(x, y, told, ha="center", va="center", color=color, fontsize=9)
-            axes.set(title=LABELS[norm], xlabel="learning rate")
-            axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
-        panels[0].set_yticks(range(len(recipes)), [f"{INITS[i]}, momentum {m:g}" for i, m in recipes])
-        figure.colorbar(image, ax=list(panels), label="test accuracy (%)")
-        _save(figure, out / "sweep")
-
-
-def mean_accuracy(cell: list[dict[str, Any]]) -> float:
-    """The mean test accuracy in %, of those that have one; NaN where none has."""
-    scores = [100 * run["test_accuracy"] for run in cell if run["test_accuracy"] is not None]
-    return sum(scores) / len(scores) if scores else float("nan")
-
-
-def _told(cell: list[dict[str, Any]]) -> str:
-    """What a cell says: one outcome, or how many seeds had which."""
-    outcomes = collections.Counter(run["outcome"] for run in cell)
-    if list(outcomes) == ["trained"]:
-        return f"{mean_accuracy(cell):.1f}"
-    return "\n".join(name if len(outcomes) == 1 else f"{count} {name}" for name, count in outcomes.items())
 
 
 def draw_precision(results: Path) -> None:
@@ -158,7 +107,7 @@ def draw_precision(results: Path) -> None:
         axes.axhline(1, color=INK, linestyle="--", linewidth=1, label="nothing right")
         axes.grid(axis="y")
         axes.legend()
-        _save(figure, results.with_suffix(""))
+        save(figure, results.with_suffix(""))
 
 
 def draw_steps(results: Path) -> None:
@@ -182,9 +131,10 @@ def draw_steps(results: Path) -> None:
             axes.spines["bottom"].set_visible(False)
             axes.tick_params(axis="y", length=0)
         panels[0].invert_yaxis()
-        _save(figure, results.with_suffix(""))
+        save(figure, results.with_suffix(""))
 
 
-def _save(figure: Figure, stem: Path) -> None:
+def save(figure: Figure, stem: Path) -> None:
+    """Write the figure as `stem`.png and `stem`.svg, the same bytes each time."""
     replace(stem.with_suffix(".png"), lambda path: figure.savefig(path, dpi=160))
     replace(stem.with_suffix(".svg"), lambda path: figure.savefig(path, metadata={"Date": None}))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from bnjax.data import Dataset
 from bnjax.train.config import Config, folder
-from bnjax.train.plots import draw_sweep
 from bnjax.train.processes import is_first
 from bnjax.train.run import RunResult, run_all
+from bnjax.train.sweep_plots import draw_headroom, draw_sweep
 
 
 def sweep(
@@ -19,10 +19,11 @@ def sweep(
     resume: bool = False,
     devices: int | None = None,
 ) -> Iterator[RunResult]:
-    """Run every config, yielding each result, then draw the map of them.
+    """Run every config, yielding each result, then draw the map of them and the headroom of batch norm.
 
     Makes a run directory for each in `out/`, named by what differs; `out/summary.json`, whose rows are those
-    of `lift`, written again after each run; and at the end `out/sweep.png` and `out/sweep.svg`.
+    of `lift`, written again after each run; and at the end the figures `sweep` and `headroom`, each as `.png`
+    and as `.svg`.
 
     Args:
       configs: as `grid` makes them.
@@ -39,3 +40,4 @@ def sweep(
     yield from run_all(named, data, out, options, resume=resume, devices=devices)
     if is_first():
         draw_sweep(out)
+        draw_headroom(out)

@@ -7,21 +7,20 @@ Results that are no floats are not spoken of.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import count as numbers
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import export
 from jax.extend.core import ClosedJaxpr
-from jax.extend.core import primitives as jaxs
 
 from bnjax.errors import one_line
-from bnjax.jaxprs import equations, replaced
-from bnjax.prove.coq import printer
-from bnjax.prove.coq.printer import INDICES, Line, Outside, Printed, Value, bound_indices, entry
+from bnjax.jaxprs import replaced
+from bnjax.prove.coq.claim import Claim, Names, claim_of, named
+from bnjax.prove.coq.printer import printed
+from bnjax.prove.coq.terms import INDICES, Line, Outside, Value, bound_indices, count, entry
 from bnjax.prove.tracing import Argument, parse_arguments, trace
 
 _HEAD = """\
@@ -31,7 +30,8 @@ _HEAD = """\
    ---------------------------------------------------------------------------------------------------
    JAX's tracing         the definitions below are the jaxprs that JAX traced, at letters for sizes; where
                          Python branches on a size, another program runs at that size
-   the printer           bnjax/prove/coq/printer.py and statement.py: a jaxpr as a Coq function
+   the printer           bnjax/prove/coq/: printer.py and terms.py (a jaxpr as a Coq function), claim.py and
+                         statement.py (what is claimed of it)
    the meanings          sum, rsqrt, bit and select, at the top of Batch.v; the operations of Coq's reals
    Coq's kernel          and the axioms of its reals: sig_forall_dec, sig_not_dec,
                          functional_extensionality_dep
@@ -43,63 +43,6 @@ Require Import Batch.
 """
 _DERIVE = "eapply d_eq; [derive |]. (* the derivative of primal *)"
 _AND = " /\\\n  "
-_KEYWORDS = (
-    "as at by cofix do else end exists exists2 fix for forall fun if IF in let match mod of return then "
-    "Set SProp Prop Type using where with"
-)
-_USED = (
-    "sum rsqrt sqrt bit select INR R nat bool True is_derive fst snd s t primal op vjp jvp primal_program "
-    "op_program vjp_program jvp_program primal_defined op_defined vjp_defined jvp_defined"
-)
-_RESERVED = frozenset([*_KEYWORDS.split(), *_USED.split(), *INDICES])
-
-
-class Names:
-    """Names for Coq, each given once."""
-
-    def __init__(self) -> None:
-        self.taken = set(_RESERVED)
-
-    def fresh(self, wish: str) -> str:
-        """`wish`, made an identifier and marked until nothing else has it."""
-        name = wish if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", wish) else "arg"
-        while name in self.taken:
-            name += "'"
-        self.taken.add(name)
-        return name
-
-    def lines(self) -> Iterator[str]:
-        """a1, a2, …: the lines of a program, which is a scope of its own."""
-        return (name for k in numbers(1) if (name := f"a{k}") not in self.taken)
-
-
-@dataclass(frozen=True)
-class Direction:
-    """An argument that moves: its curve is named as it is, its velocity and its cotangent as here."""
-
-    argument: Argument
-    velocity: str
-    cotangent: str
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What the theorem speaks of, named for Coq."""
-
-    sizes: tuple[str, ...]
-    arguments: tuple[Argument, ...]
-    directions: tuple[Direction, ...]
-    cotangents: tuple[Argument, ...]
-    outputs: tuple[str, ...]  # of the primal
-    op_outputs: tuple[str, ...]
-    rule_outputs: tuple[str, ...]  # of op under its hand derivative
-    outer: tuple[str, ...]  # the axes that no statistic runs over: the sums over them come first
-    inner: tuple[str, ...]
-
-    def call(self, program: str, point: str, first: Sequence[str] = ()) -> str:
-        """A program at the sizes, at `first`, and at the curves' `point`."""
-        at = [a.name if a.boolean else f"({a.name} {point})" for a in self.arguments]
-        return " ".join([program, *self.sizes, *first, *at])
 
 
 def script(
@@ -115,10 +58,9 @@ def script(
     """
     names = Names()
     try:
-        arguments = _named(parse_arguments(primal, shapes, positive), names)
-        _refuse_integers(arguments)
+        arguments = named(parse_arguments(primal, shapes, positive), names)
         programs = _traced(trace, op, primal, arguments)
-        claim = _claim(names, arguments, programs.cotangents, programs.primal)
+        claim = claim_of(names, arguments, programs.cotangents, programs.primal)
         definitions = [
             _definition("primal", programs.primal, claim, (), names),
             _definition("op", programs.op, claim, (), names),
@@ -135,10 +77,9 @@ def pushforward_script(
     """The claim that the hand JVP of `op` (a `jax.custom_jvp`) is the derivative of `primal`."""
     names = Names()
     try:
-        arguments = _named(parse_arguments(primal, shapes, positive), names)
-        _refuse_integers(arguments)
+        arguments = named(parse_arguments(primal, shapes, positive), names)
         programs = _traced(trace, primal, primal, arguments)
-        claim = _claim(names, arguments, programs.cotangents, programs.primal)
+        claim = claim_of(names, arguments, programs.cotangents, programs.primal)
         op_jaxpr, jvp = _traced(_trace_jvp, op, arguments)
         velocities = [replace(d.argument, name=d.velocity) for d in claim.directions]
         definitions = [
@@ -183,59 +124,6 @@ def _head(title: str) -> str:
     return _HEAD.format(title=re.sub(r"[^\w ,.;:=\-]", " ", title) or "A hand derivative is the true one.")
 
 
-def _refuse_integers(arguments: Sequence[Argument]) -> None:
-    for argument in arguments:
-        if argument.below:
-            raise Outside(f"the integers of {argument.name}")
-
-
-def _named(arguments: Sequence[Argument], names: Names) -> tuple[Argument, ...]:
-    """The arguments with sizes and names that Coq can read and that nothing else has."""
-    symbols = sorted(set().union(*(a.symbols() for a in arguments)))
-    renamed = {symbol: names.fresh(symbol) for symbol in symbols}
-    if any("'" in name for name in renamed.values()):  # JAX reads sizes too
-        renamed = {symbol: names.fresh(f"size_{symbol}") for symbol in symbols}
-    if any("*" in word for a in arguments for word in a.words):
-        raise Outside("an axis that is a product of sizes")
-    return tuple(
-        replace(a, name=names.fresh(a.name), words=tuple(renamed.get(w, w) for w in a.words))
-        for a in arguments
-    )
-
-
-def _claim(names: Names, arguments: tuple[Argument, ...], outputs: Sequence[Argument], primal: Any) -> Claim:
-    sizes = sorted(set().union(*(a.symbols() for a in arguments)))
-    cotangents = tuple(replace(a, name=names.fresh(a.name)) for a in outputs)
-    directions = tuple(
-        Direction(a, names.fresh(f"d_{a.name}"), names.fresh(f"v_{a.name}"))
-        for a in arguments
-        if a.differentiated
-    )
-    many = len(cotangents) > 1
-
-    def values(letter: str) -> tuple[str, ...]:
-        return tuple(names.fresh(f"{letter}{k}" if many else letter) for k in range(len(cotangents)))
-
-    reduced = set(_reduced(primal))
-    axes = list(dict.fromkeys(w for a in cotangents for w in a.words if w != "1"))
-    outer = tuple(w for w in axes if w not in reduced and all(w in a.words for a in cotangents))
-    inner = tuple(w for w in dict.fromkeys([*axes, *sorted(reduced)]) if w not in outer and w != "1")
-    three = values("f"), values("o"), values("y")
-    return Claim(tuple(sizes), arguments, directions, cotangents, *three, outer, inner)
-
-
-def _reduced(jaxpr: Any) -> Iterator[str]:
-    """The axes that the program sums over."""
-    for eqn in equations(jaxpr):
-        axes: Sequence[int] = ()
-        if eqn.primitive is jaxs.reduce_sum_p:
-            axes = eqn.params["axes"]
-        elif eqn.primitive is jaxs.dot_general_p:
-            (axes, _), _ = eqn.params["dimension_numbers"]
-        aval: Any = eqn.invars[0].aval if axes else None
-        yield from (str(aval.shape[k]) for k in axes)
-
-
 def _type(words: Sequence[str], entries: str = "R") -> str:
     return " -> ".join(["nat"] * sum(w != "1" for w in words) + [entries])
 
@@ -259,7 +147,7 @@ def _definition(name: str, jaxpr: Any, claim: Claim, first: Sequence[Argument], 
     returned = len(claim.cotangents) + {"vjp": len(claim.directions), "jvp": len(claim.cotangents)}.get(
         name, 0
     )
-    program: Printed = printer.printed(jaxpr, [_input(a) for a in parameters], names.lines(), returned)
+    program = printed(jaxpr, [_input(a) for a in parameters], names.lines(), returned)
     sizes = f"({' '.join(claim.sizes)} : nat)" if claim.sizes else ""
     head = " ".join([sizes, *map(_parameter, parameters)]).strip()
     call = " ".join([f"{name}_program", *claim.sizes, *(a.name for a in parameters)])
@@ -289,7 +177,7 @@ def _inner(words: Sequence[str], left: str, right: str, outer: Sequence[str]) ->
     axes = sorted((k for k, w in enumerate(words) if w != "1"), key=lambda k: (_place(words[k], outer), k))
     text = f"{entry(left, words, INDICES)} * {entry(right, words, INDICES)}"
     for k in reversed(axes):
-        text = f"sum {printer.count(words[k])} (fun {INDICES[k]} : nat => {text})"
+        text = f"sum {count(words[k])} (fun {INDICES[k]} : nat => {text})"
     return text
 
 

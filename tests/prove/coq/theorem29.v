@@ -4,7 +4,8 @@
    ---------------------------------------------------------------------------------------------------
    JAX's tracing         the definitions below are the jaxprs that JAX traced, at letters for sizes; where
                          Python branches on a size, another program runs at that size
-   the printer           bnjax/prove/coq/printer.py and statement.py: a jaxpr as a Coq function
+   the printer           bnjax/prove/coq/: printer.py and terms.py (a jaxpr as a Coq function), claim.py and
+                         statement.py (what is claimed of it)
    the meanings          sum, rsqrt, bit and select, at the top of Batch.v; the operations of Coq's reals
    Coq's kernel          and the axioms of its reals: sig_forall_dec, sig_not_dec,
                          functional_extensionality_dep

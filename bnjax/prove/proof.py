@@ -10,8 +10,8 @@ from bnjax.prove.tracing import Argument
 _TRUSTED = (
     "Trusted: JAX's tracing, and the meaning given to each primitive over the reals (casts between float "
     "types of 16 bits and more are identities; sizes and counts of elements are below 2³¹, other integers "
-    "are shown to fit their dtype; erf has the slope at 0 that JAX's rule gives it, 2/√π rounded). Not "
-    "covered: XLA's compilation, and the rounding, overflow and underflow of floating point. "
+    "are shown to fit their dtype; erf has the slope at 0 that JAX's rule gives it, 2/√π rounded).\n"
+    "Not covered: XLA's compilation, and the rounding, overflow and underflow of floating point.\n"
     "Outside the claim: what a function does only where it is not traced, in another dtype than float32, on "
     "a later trace (state that it keeps), differentiated in some of its arguments only (symbolic_zeros) or "
     "more than once."
@@ -25,7 +25,7 @@ class Proof:
     Attributes:
       status: "proved", "conditional" (proved where the open obligations hold), "refuted" (there is a
         counterexample) or "refused" (the program leaves the fragment, or nothing could be decided).
-      claim: the statement that the status is about, with its trusted base.
+      claim: the statement that the status is about; below it, where it was shown, what that rests on.
       obligations: the side conditions, each with .claim and .discharged.
       counterexample: a point in rationals where op and primal differ, with both values; None if none.
       reason: why it was refused, or which equation fails.
@@ -70,13 +70,14 @@ class Proof:
         return script(op, primal, *shapes, positive=positive)
 
     def __str__(self) -> str:
-        lines = [f"{self.status.upper()} in {self.seconds:.2f} s", self.claim]
+        statement, *rests_on = self.claim.split("\n")
+        lines = [f"{self.status.upper()} in {self.seconds:.2f} s", statement]
         if self.reason:
             lines.append(f"reason: {self.reason}" + (f", at {self.where}" if self.where else ""))
         lines += [str(obligation) for obligation in self.obligations]
         if self.counterexample is not None:
             lines.append(str(self.counterexample))
-        return "\n".join(lines)
+        return "\n".join(lines + rests_on)
 
 
 def claim(
@@ -106,7 +107,7 @@ def claim(
     if held:
         statement += (
             " What is differentiated is the primal with the operand of each stop_gradient held constant "
-            f"({'; '.join(held)})."
+            f"({'; '.join(where or 'in a library' for where in held)})."
         )
     if proof.kinks:
         statement += (
@@ -119,8 +120,8 @@ def claim(
             f" So do the programs traced at {_numbers(traced)}, where Python may have branched (if the "
             "algebra leaves the definition open there, by JAX's derivatives of its primitives)."
         )
-    verdict = {"refuted": "This is false: ", "refused": "Neither proved nor refuted: "}.get(proof.status, "")
-    return f"{verdict}{statement} {_TRUSTED}"
+    verdict = {"refuted": "This is false: ", "refused": "Neither proved nor refuted: "}
+    return f"{verdict[proof.status]}{statement}" if proof.status in verdict else f"{statement}\n{_TRUSTED}"
 
 
 def _numbers(traced: Sequence[Mapping[str, int]]) -> str:

@@ -33,12 +33,16 @@ def rule(primitive: Primitive) -> Rule | None:
 def unknown(machine: Machine, eqn: JaxprEqn, *balls: Ball) -> Ball | list[Ball]:
     """A primitive without a rule: exact in, a rounding out; otherwise nothing is promised.
 
-    NotImplementedError for one that holds a program, such as `shard_map`: what that computes is not seen.
+    NotImplementedError for one that holds a program and cannot be applied alone, such as `shard_map`.
     """
-    if any(isinstance(value, Jaxpr | ClosedJaxpr) for value in eqn.params.values()):
-        raise NotImplementedError(f"{eqn.primitive.name} holds a program that the bounds do not follow")
     many = eqn.primitive.multiple_results
-    out = machine.apply(eqn, *(b.value for b in balls))
+    try:
+        out = machine.apply(eqn, *(b.value for b in balls))
+    except Exception as error:
+        if not any(isinstance(value, Jaxpr | ClosedJaxpr) for value in eqn.params.values()):
+            raise
+        held = f"{eqn.primitive.name} holds a program that the bounds do not follow"
+        raise NotImplementedError(held) from error
     made = [_promise(machine, v, all(map(exact, balls))) for v in (out if many else [out])]
     return made if many else made[0]
 

@@ -9,7 +9,7 @@ from bnjax.verify.planted.right import EPS, RIGHT_RULES
 
 # outside the fragment: elements by position, loops
 REFUSED = (
-    "shifted", "fori_loop", "scan", "pairwise", "backwards", "two parts", "a loop over the channels",
+    "shifted forward", "fori_loop", "scan", "pairwise", "backwards", "two parts",
 )  # fmt: skip
 # clipped at 0, where JAX takes half of the gradient of a variance: that this is 0 there is not seen
 CONDITIONAL = ("Flax, one-pass",)

@@ -250,6 +250,7 @@ def test_every_lemma_has_mistakes_and_rests_on_what_is_there():
 
 def test_the_command_exits_with_1_if_anything_falls(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(bnjax, "THEOREMS", (dataclasses.replace(CENTERING, op=forgetful_center),))
+    monkeypatch.setattr(verdicts, "lemma_verdicts", lambda: ())
     code, captured = run(monkeypatch, capsys, "--json", tmp_path / "v.json")
     assert code == 1
     assert "WRONG" in captured.out

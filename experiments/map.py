@@ -1,7 +1,7 @@
 """When does batch norm lift?  Both networks over learning rates, momenta, initializations and seeds.
 
-    python experiments/map.py --data-dir DIR runs/map                  # runs what is not done yet
-    python experiments/map.py --write results/map runs/map             # what is done: summary and figures
+    python experiments/map.py --data-dir DIR results/map/runs          # runs what is not done yet
+    python experiments/map.py --write results/map results/map/runs     # what is done: summary and figures
 
 A run is 200 steps of batch 128, one epoch of 25,600 images of CIFAR-10, and the whole test set.  Whenever it
 is broken off, the map is whole for some seeds; started again it goes on.  Several processes may share the

@@ -19,7 +19,17 @@ from bnjax.check.problem import Problem, name_of, take_apart
 from bnjax.check.programs import Outcome
 from bnjax.check.report import CheckReport, Failure, Finding, Record, says
 from bnjax.check.running import run
-from bnjax.check.stages import apart, beyond, evidence, large, narrow, nonfinite, transformed, wide, witness
+from bnjax.check.stages import (
+    beyond,
+    evidence,
+    large,
+    narrow,
+    nonfinite,
+    symbolic_zeros,
+    transformed,
+    wide,
+    witness,
+)
 
 
 def check_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) -> CheckReport:
@@ -86,7 +96,7 @@ def _examine(problem: Problem, record: Record) -> None:
     returned = {case.point: (case.expected, outcome) for case, outcome in seen}
     look(beyond.cases(exam))
     look(transformed.cases(exam, returned))
-    look(apart.cases(exam))
+    look(symbolic_zeros.cases(exam))
     look(nonfinite.cases(exam, returned))
     look(witness.cases(exam))
     look(narrow.cases(exam))

@@ -41,7 +41,7 @@ from jax import export
 from bnjax.errors import one_line
 from bnjax.prove.counterexample import Counterexample
 from bnjax.prove.field import Obligation
-from bnjax.prove.lemmas import Lemma, lemmas
+from bnjax.prove.piece_lemmas import Lemma, lemmas
 from bnjax.prove.pieces import Network, Sizes
 from bnjax.prove.program import Program
 from bnjax.prove.proof import Proof

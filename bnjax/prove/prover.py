@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bnjax.errors import one_line
-from bnjax.prove.cases import DUALITY, Examination, examine
 from bnjax.prove.counterexample import find_counterexample, is_decided_somewhere
 from bnjax.prove.limits import TimeLimit, TimeUp
 from bnjax.prove.proof import Proof, claim
+from bnjax.prove.size_cases import DUALITY, Examination, examine
 from bnjax.prove.tracing import parse_arguments, without_custom_rules
 
 _UNSEEN = (

@@ -13,7 +13,7 @@ from bnjax.check.check import check_vjp
 from bnjax.check.refusal import refuses
 from bnjax.prove import prove_vjp
 from bnjax.prove.reals import Unsupported
-from bnjax.verify.evidence import evidence
+from bnjax.verify.exhibit import exhibit
 from bnjax.verify.gradient_bounds import STATED, GradientBounds, bounds_are_computed, bounds_are_reached
 from bnjax.verify.lemmas import LEMMAS, RESTS_ON, Lemma, example
 from bnjax.verify.planted import GRADIENT, Mutant
@@ -63,7 +63,7 @@ class Verdict:
       open: the conditions that a conditional proof rests on.
       mistakes: the planted wrong rules one by one.
       rests_on: the claims that it composes, by number or name.
-      evidence: what is shown beside the verdict: see `bnjax.verify.evidence`.
+      evidence: what is shown beside the verdict: see `bnjax.verify.exhibit`.
     """
 
     number: int | None
@@ -124,7 +124,7 @@ def verdicts(
         said = known[theorem.op]
         if theorem.number == 31:
             said = said | of_the_bounds(said, theorem.op)
-        shown = evidence(theorem) if explained else None
+        shown = exhibit(theorem) if explained else None
         rests_on = RESTS_ON.get(theorem.number, ())
         yield Verdict(theorem.number, theorem.name, **said, rests_on=rests_on, evidence=shown)
 
@@ -133,7 +133,7 @@ def lemma_verdicts(lemmas: Sequence[Lemma] = LEMMAS) -> Iterator[Verdict]:
     """The verdict on each lemma, explained, as soon as it is known."""
     for lemma in lemmas:
         said = _examine(lemma, MISTAKES[lemma.name], explained=True)
-        yield Verdict(None, lemma.name, **said, rests_on=lemma.rests_on, evidence=evidence(lemma))
+        yield Verdict(None, lemma.name, **said, rests_on=lemma.rests_on, evidence=exhibit(lemma))
 
 
 def of_the_bounds(rule: dict[str, Any], op: Callable[..., Any]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from bnjax.verify.page import text
 from bnjax.verify.page.claims import SHAPES, Claim, claims, commands, not_covered, shape_mark, trusted
-from bnjax.verify.page.figures import results
 from bnjax.verify.page.found import Found
 from bnjax.verify.page.graph import graph
+from bnjax.verify.page.results import results
 
 # what a list of verify.json is called; one that is not named here is called as the file calls it
 GROUPS = {"theorems": "The chapter’s theorems", "lemmas": "Beyond the chapter", "networks": "Networks"}

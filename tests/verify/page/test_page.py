@@ -12,9 +12,9 @@ from bnjax.verify.lemmas import LEMMAS
 from bnjax.verify.page import Found, build, read
 from bnjax.verify.page.build import counts
 from bnjax.verify.page.claims import claims
-from bnjax.verify.page.figures import results
 from bnjax.verify.page.found import section
 from bnjax.verify.page.graph import graph
+from bnjax.verify.page.results import results
 from bnjax.verify.page.text import formula
 from tests.verify.page.browser import CHROMIUM, browser
 from tests.verify.page.small import COQ, FOUND, SVG, VERIFY, row

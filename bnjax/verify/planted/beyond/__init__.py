@@ -5,8 +5,8 @@ recurrences, linear algebra, gather and scatter and pooling, convolutions and sp
 """
 
 from bnjax.verify.planted.beyond.activations import ACTIVATIONS
-from bnjax.verify.planted.beyond.algebra import ALGEBRA
 from bnjax.verify.planted.beyond.attention import NORMALIZATIONS, SOFTMAXES
+from bnjax.verify.planted.beyond.linear_algebra import ALGEBRA
 from bnjax.verify.planted.beyond.losses import LOSSES
 from bnjax.verify.planted.beyond.places import PLACES
 from bnjax.verify.planted.beyond.recurrences import RECURRENCES

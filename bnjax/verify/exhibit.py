@@ -14,7 +14,7 @@ from bnjax.prove.tracing import parse_arguments, trace
 _ROOT = Path(bnjax.__file__).resolve().parent.parent
 
 
-def evidence(claim: Any) -> dict[str, Any]:
+def exhibit(claim: Any) -> dict[str, Any]:
     """The statement, the lines and the program of a claim, as plain JSON values.
 
     Args:

@@ -186,8 +186,8 @@ def landscape() -> str:
     """What lies around both networks as they train, and what freezes."""
     runs = landscape_plots.read_runs(RESULTS / LANDSCAPE)
     lines = []
-    for rate, norm in sorted({_recipe(run) for run in runs}):
-        here = [run for run in runs if _recipe(run) == (rate, norm)]
+    for rate, norm in sorted({landscape_plots.recipe(run) for run in runs}):
+        here = [run for run in runs if landscape_plots.recipe(run) == (rate, norm)]
         points = [point for run in here for point in run["points"]]
         medians = [
             _median(map(of, points)) for of in (_loss_range, landscape_plots.turn, landscape_plots.shift)
@@ -212,10 +212,6 @@ def landscape() -> str:
     return f"## [Landscape]({LANDSCAPE})\n\n{said}\n\n{table(head, lines)}"
 
 
-def _recipe(run: dict[str, Any]) -> tuple[float, str]:
-    return run["config"]["learning_rate"], run["config"]["norm"]
-
-
 def _loss_range(point: dict[str, Any]) -> float:
     losses = landscape_plots.losses(point)
     return max(losses) / min(losses)
@@ -229,22 +225,8 @@ def _median(values: Iterable[float]) -> float:
 
 def page() -> str:
     """results/README.md."""
-    return (
-        "\n\n".join(
-            [
-                _HEAD.strip(),
-                checkers(),
-                steps(),
-                layers(),
-                memory(),
-                precision(),
-                whole_map(),
-                landscape(),
-                *runs(),
-            ]
-        )
-        + "\n"
-    )
+    measured = checkers(), steps(), layers(), memory(), precision()
+    return "\n\n".join([_HEAD.strip(), *measured, whole_map(), landscape(), *runs()]) + "\n"
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ def read_runs(out: Path) -> list[Run]:
     return sorted(runs, key=lambda run: [run["config"][key] for key in ("learning_rate", "norm", "seed")])
 
 
+def recipe(run: Run) -> tuple[float, str]:
+    """What the runs of one line of seeds have in common: learning rate and norm."""
+    return run["config"]["learning_rate"], run["config"]["norm"]
+
+
 def losses(point: Point) -> list[float]:
     """The loss here and along the gradient, those that are finite; it is here."""
     return [loss for loss in (point["loss"], *point["losses"]) if loss is not None]
@@ -65,9 +70,7 @@ def draw_landscape(out: Path) -> None:
         panels = figure.subplots(len(rates), 3, sharex=True, squeeze=False)
         for (left, middle, right), rate in zip(panels, rates, strict=True):
             for norm in LABELS:
-                here = [
-                    r for r in runs if (r["config"]["learning_rate"], r["config"]["norm"]) == (rate, norm)
-                ]
+                here = [run for run in runs if recipe(run) == (rate, norm)]
                 if here:
                     _draw_loss(left, norm, here)
                     _draw_seeds(middle, norm, here, turn)
@@ -156,7 +159,7 @@ def draw_freeze(out: Path) -> None:
         figure = Figure(figsize=(9.6, 6.2), layout="constrained")
         (begins, units), (logits, sure) = figure.subplots(2, 2)
         for norm in LABELS:
-            here = [r for r in runs if (r["config"]["learning_rate"], r["config"]["norm"]) == (largest, norm)]
+            here = [run for run in runs if recipe(run) == (largest, norm)]
             if not here:
                 continue
             _draw_layers(begins, norm, here, lambda run: run["kernel_gradients"])

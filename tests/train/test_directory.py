@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 
-from bnjax.data import synthetic
 from bnjax.errors import ArgumentError, UserError
 from bnjax.train import checkpoints, files, step
 from bnjax.train import run as runs
@@ -17,11 +16,6 @@ from bnjax.train.config import Config
 from bnjax.train.directory import RunDirectory
 
 CONFIG = Config(epochs=3, batch_size=16, learning_rate=0.01, norm="none")
-
-
-@pytest.fixture(scope="module")
-def data():
-    return synthetic.generate(train=32, test=20)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from matplotlib import image
 from matplotlib.figure import Figure
 
-from bnjax.data import load, synthetic
+from bnjax.data import load
 from bnjax.errors import UserError
 from bnjax.train import plots
 from bnjax.train.config import Config
@@ -18,11 +18,6 @@ from bnjax.train.lift import lift
 from bnjax.train.plots import draw_lift
 
 RESULTS = Path(__file__).parents[2] / "results"
-
-
-@pytest.fixture(scope="module")
-def data():
-    return synthetic.generate(train=32, test=20)
 
 
 @pytest.fixture(scope="module")

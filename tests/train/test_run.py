@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from bnjax import ops
-from bnjax.data import synthetic
 from bnjax.errors import UserError
 from bnjax.spec import NetSpec, conv_bn, dense, flatten, max_pool
 from bnjax.train import checkpoints, files, step
@@ -19,11 +18,6 @@ from bnjax.train import run as runs
 from bnjax.train.config import Config, select_examples
 from bnjax.train.files import check_out
 from bnjax.train.trained import load
-
-
-@pytest.fixture(scope="module")
-def data():
-    return synthetic.generate(train=32, test=20)
 
 
 def small(**options):

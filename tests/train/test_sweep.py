@@ -4,18 +4,12 @@ import json
 
 import pytest
 
-from bnjax.data import synthetic
 from bnjax.errors import UserError
 from bnjax.train import sweep as sweep_module
 from bnjax.train.config import Config, folder, grid
 from bnjax.train.sweep import sweep
 
 CONFIG = Config(epochs=1, batch_size=16)
-
-
-@pytest.fixture(scope="module")
-def data():
-    return synthetic.generate(train=32, test=20)
 
 
 @pytest.fixture(scope="module")

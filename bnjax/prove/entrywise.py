@@ -71,13 +71,8 @@ def is_zero_by_entries(field: Tables, poly: Poly) -> bool:
 
 def _sorted_out(field: Tables, entries: Powers) -> tuple[Powers, Powers]:
     """The tables of a term, deltas over a given size among them, and what else it has."""
-    tables = [(e, p) for e, p in entries if p > 0 and (e.name in field.tables or _is_delta(e))]
+    tables = [(e, p) for e, p in entries if p > 0 and field.has_values(e.name)]
     return tables, [item for item in entries if item not in tables]
-
-
-def _is_delta(factor: Entry) -> bool:
-    kind, _, size = factor.name.partition(".")
-    return kind == "delta" and size.isdigit()
 
 
 def _touched(tables: Powers, others: Powers) -> set[Slot]:
@@ -119,10 +114,8 @@ def _equal(a: int, b: int, size: int) -> _Support:
 
 
 def _support(field: Tables, factor: Entry, power: int) -> _Support:
-    delta = _is_delta(factor)
-    table = (
-        np.eye(int(field.atoms[factor.name].sizes[0]), dtype=np.int64) if delta else field.tables[factor.name]
-    )
+    table = field.values_of(factor.name)
+    assert table is not None
     if power > 1 and np.abs(table).max() > 1:
         raise _TooLarge
     table = table**power

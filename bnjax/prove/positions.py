@@ -35,7 +35,7 @@ def by_position(field: Field, poly: Poly) -> list[Poly] | None:
             count += 1
             if count > _TERMS:
                 return None
-            rest = [(_at(field, e, places), p) for e, p in entries if field.values_of(e.name) is None]
+            rest = [(_at(field, e, places), p) for e, p in entries if not field.has_values(e.name)]
             key = tuple(places[i] for i in free)
             term = field.assemble(left, rest) * field.constant(coefficient * weight)
             parts[key] = parts.get(key, field.constant(0)) + term
@@ -44,7 +44,7 @@ def by_position(field: Field, poly: Poly) -> list[Poly] | None:
 
 def _sizes_of_tables(field: Field, poly: Poly) -> set[str]:
     names = {entry.name for monomial in poly.terms for entry, _ in entries_of(monomial)}
-    return {size for name in names if field.values_of(name) is not None for size in field.atoms[name].sizes}
+    return {size for name in names if field.has_values(name) for size in field.atoms[name].sizes}
 
 
 def _free_sizes(field: Field, poly: Poly) -> dict[int, str]:

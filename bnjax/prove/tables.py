@@ -90,12 +90,15 @@ class Tables(Ring):
             self.single |= {(name, k) for k in range(kept.ndim) if np.all((kept != 0).sum(k) <= 1)}
         return self.entry(self._names[shape_and_bytes], tuple(indices[k] for k in order))
 
+    def has_values(self, name: str) -> bool:
+        """Whether it is a table, or a delta over an axis of given size."""
+        return name in self.tables or (name.startswith(DELTA) and name.removeprefix(DELTA).isdigit())
+
     def values_of(self, name: str) -> np.ndarray | None:
-        """The numbers of a table, or of a delta over an axis of given size; else None."""
-        size = name.removeprefix(DELTA)
-        if size != name and size.isdigit():
-            return np.eye(int(size), dtype=np.int64)
-        return self.tables.get(name)
+        """The numbers of what has them; else None."""
+        if not self.has_values(name) or name in self.tables:
+            return self.tables.get(name)
+        return np.eye(int(name.removeprefix(DELTA)), dtype=np.int64)
 
     def choice(self, name: str, sizes: tuple[str, ...]) -> None:
         """Declare a boolean atom with at most one 1 along its last index."""

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bnjax.verify.page import text
-from bnjax.verify.page.claims import SHAPES, Claim, claims, commands, not_covered, shape_mark, trusted
+from bnjax.verify.page.claims import SHAPES, Claim, claims, commands, said, shape_mark
 from bnjax.verify.page.found import Found
 from bnjax.verify.page.graph import graph
 from bnjax.verify.page.results import results
@@ -49,9 +49,9 @@ def build(found: Found) -> str:
         counts=counts(shown, found.coq),
         graph=graph(shown),
         results=results(found.tables, found.figures),
-        trusted=trusted(shown),
+        trusted=said(shown, "Trusted"),
         trusted_files=text.markdown(found.trusted),
-        not_covered=not_covered(shown),
+        not_covered=said(shown, "Not covered", "Outside the claim"),
         unproved=[c for c in shown if c.proof != "proved"],
     )
 

@@ -151,17 +151,7 @@ def commands(claim: Claim) -> Iterator[tuple[str, str]]:
         yield "kernel", f"bnjax verify --coq proofs  # {', '.join(row['file'] for row in claim.coq)}"
 
 
-def not_covered(found: Sequence[Claim]) -> list[str]:
-    """What the claims themselves say is outside them: the sentences after those words, each once."""
-    sentences: dict[str, None] = {}
-    for claim in found:
-        for start in ("Not covered: ", "Outside the claim: "):
-            for said in re.findall(rf"{start}(.*?)\.(?=\s[A-Z]|$)", claim.row.get("claim", "")):
-                sentences[said] = None
-    return list(sentences)
-
-
-def trusted(found: Sequence[Claim]) -> list[str]:
-    """What the claims say is trusted, each sentence once."""
-    pattern = r"Trusted: (.*?)\.(?=\s[A-Z]|$)"
+def said(found: Sequence[Claim], *starts: str) -> list[str]:
+    """The sentences that the claims themselves begin with one of these words and a colon, each once."""
+    pattern = rf"(?:{'|'.join(starts)}): (.*?)\.(?=\s[A-Z]|$)"
     return list(dict.fromkeys(s for c in found for s in re.findall(pattern, c.row.get("claim", ""))))

@@ -4,9 +4,12 @@ Orbax is given nothing to read that is not what it wrote, and no disk that is fu
 error in a thread of its own, with a traceback that cannot be caught here.
 """
 
+import contextlib
 import hashlib
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -26,25 +29,43 @@ def save(folder: Path, epoch: int, state: TrainState) -> None:
     """Write `folder/EPOCH/`, whole or not at all, then remove all but it and the one before.
 
     Its arrays are named by where they are in the state, as "params.convs.0.kernel.value".  What is there of
-    that epoch, a damaged one, is written over.
+    that epoch, a damaged one, is written over.  Ctrl-C and SIGTERM wait until it is done.
 
     Raises:
       UserError: it cannot be written, for instance where the disk is full.
     """
     path, half = folder / str(epoch), folder / f".{epoch}"
-    with writing(path):
+    with writing(path), _signals_later():
         _remove(half)
         half.mkdir(parents=True)
         try:
             _need_room(half, state)
-            with ThreadPoolExecutor(1) as other:  # where neither Ctrl-C nor SIGTERM can break in
-                other.submit(_write, half, state).result()
+            _write(half, state)
             _remove(path)
             half.rename(path)
         finally:
             shutil.rmtree(half, ignore_errors=True)
         for old in epochs(folder)[KEPT:]:
             _remove(folder / str(old))
+
+
+@contextlib.contextmanager
+def _signals_later() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait: orbax's threads, broken off, print tracebacks."""
+    came: list[int] = []
+    handled = threading.current_thread() is threading.main_thread()
+    before = {
+        int(number): signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if handled
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def epochs(folder: Path) -> list[int]:

@@ -1,6 +1,7 @@
 """Checkpoints: to the last bit, the newest two, and never half or a wrong one."""
 
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -47,6 +48,29 @@ def test_a_save_that_was_broken_off_does_not_count_and_is_written_again(tmp_path
     checkpoints.restore(tmp_path / "all", 1, state)
     checkpoints.save(tmp_path / "all", 2, state)
     assert checkpoints.epochs(tmp_path / "all") == [2, 1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_told_to_stop_while_it_writes_it_stops_when_that_is_whole(tmp_path, state, monkeypatch, number):
+    write = checkpoints._write
+
+    def told_to_stop(half, state):
+        signal.raise_signal(number)
+        write(half, state)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "_write", told_to_stop)
+    before = signal.signal(number, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save(tmp_path / "all", 1, state)
+        assert signal.getsignal(number) is stop
+    finally:
+        signal.signal(number, before)
+    assert [path.name for path in (tmp_path / "all").iterdir()] == ["1"]
+    checkpoints.restore(tmp_path / "all", 1, state)
 
 
 def test_where_there_is_none_none_is_made(tmp_path):

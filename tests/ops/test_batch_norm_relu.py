@@ -52,8 +52,8 @@ def test_is_relu_after_batch_norm():
                 lambda *a: jax.nn.relu(batch_norm(*a, axis=AXES)),
             )
         )
-        chex.assert_trees_all_equal(one[0], two[0])
-        chex.assert_trees_all_close(one[1](dy), two[1](dy), rtol=1e-13, atol=1e-13)
+        # not the same bits: where a multiplication and an addition are one instruction is XLA's choice
+        chex.assert_trees_all_close((one[0], one[1](dy)), (two[0], two[1](dy)), rtol=1e-13, atol=1e-13)
 
 
 def test_the_statistics_are_those_of_batch_norm():

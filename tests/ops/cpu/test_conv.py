@@ -163,7 +163,7 @@ def mesh():
 
 @pytest.mark.parametrize("check_vma", [True, False])
 def test_in_shard_map_kernels_run(check_vma):
-    x, kernel, dy = arrays(4, 4, 8, 16, 32)
+    x, kernel, dy = arrays(4, 4, 8, 32, 32)
     shard, whole = PartitionSpec("batch"), PartitionSpec()
 
     def gradients(x, kernel, dy):
@@ -189,7 +189,7 @@ def test_in_shard_map_kernels_run(check_vma):
 
 
 def test_a_sharded_batch_is_not_gathered():
-    x, kernel, dy = arrays(4, 4, 8, 16, 32)
+    x, kernel, dy = arrays(4, 4, 8, 32, 32)
     shard = NamedSharding(mesh(), PartitionSpec("batch"))
     placed = jax.device_put(x, shard), kernel, jax.device_put(dy, shard)
     whole = jax.jit(functools.partial(pulled_back, cpu.conv))

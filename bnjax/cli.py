@@ -57,7 +57,7 @@ app = typer.Typer(
 )
 @takes_config()
 def train(values: Values, where: Where) -> None:
-    """Train one network and write a run directory: config, metrics, log, checkpoints.
+    """Train one network and write its run directory.
 
     On CPU it is compiled with xla_cpu_experimental_ynn_fusion_type=DOT,REDUCE, and where the C library is
     glibc the process keeps the memory it frees: both are faster there.
@@ -78,9 +78,9 @@ def train(values: Values, where: Where) -> None:
 )
 @takes_config("norm", "spec")
 def lift(values: Values, where: Where) -> None:
-    """Train with and without batch norm by one recipe; draw lift.png and write summary.json.
+    """Train with and without batch norm; draw what it lifts.
 
-    Compiled as in train.
+    Both by one recipe, compiled as in train.
     """
     out, data = _begin("lift", where, config := Config.of(**values))
     from bnjax.train import step
@@ -101,7 +101,7 @@ def lift(values: Values, where: Where) -> None:
 )
 @takes_config(many=VARIED)
 def sweep(values: Values, where: Where) -> None:
-    """Train every combination of the values given; draw which train, sweep.png, and headroom.png.
+    """Train every combination of the values given; draw which train.
 
     --norm, --learning-rate, --momentum, --init and --seed can be given more than once. Compiled as in train.
     """
@@ -126,13 +126,18 @@ def sweep(values: Values, where: Where) -> None:
 
 @app.command(epilog=_epilog("evaluate runs/first", "reads the run's folder, and writes none."))
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run directory, as train makes it.", **PATH)],
+    run: Annotated[
+        Path, typer.Argument(help="A run directory, as train makes it.", **PATH | {"metavar": "RUN"})
+    ],
     dataset: Annotated[
         DatasetName | None, typer.Option(help="Whose test set.", show_default="the run's")
     ] = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Evaluate the network of a run, after its newest epoch, on a test set: JSON on stdout."""
+    """Evaluate a run's network on a test set: JSON on stdout.
+
+    The network is that of its newest epoch.
+    """
     keep_freed_memory()
     from bnjax.train import step, trained
     from bnjax.train.directory import Record
@@ -154,7 +159,10 @@ def data(
     name: Annotated[Literal["cifar10"], typer.Argument(help="The data set.")],
     data_dir: Annotated[Path, typer.Option(help="Folder to make it in.", envvar="TFDS_DATA_DIR", **PATH)],
 ) -> None:
-    """Fetch a data set, check it and prepare it for tensorflow-datasets, without TensorFlow."""
+    """Fetch a data set, check it and prepare it for training.
+
+    It is written as tensorflow-datasets has it, without TensorFlow.
+    """
     from bnjax.data.prepare import prepare_cifar10
 
     del name  # there is one so far
@@ -183,7 +191,7 @@ def verify(
         ),
     ] = None,
 ) -> None:
-    """Check, prove and bound every theorem, and refuse every planted mistake.
+    """Check and prove every theorem; refuse planted mistakes.
 
     A line for each theorem: whether check_vjp finds nothing wrong, what prove_vjp says for every batch
     size, how many planted wrong rules each of them catches, and a certified bound on float32 rounding.
@@ -235,7 +243,7 @@ def page(
         Path, typer.Option(help="Where verify.json, coq.json, the tables and the figures are.", **PATH)
     ] = Path("results"),
 ) -> None:
-    """Write the blueprint: what is claimed, what was found, what must be trusted, as one HTML file.
+    """Write what is claimed, found and trusted, as one HTML file.
 
     It is made of files and runs nothing: of verify.json, by `bnjax verify --json`; of coq.json, by `bnjax
     verify --coq DIR --json`, if it is there; of README.md and the figures; and, in the folder above, of
@@ -265,7 +273,7 @@ def bench(
         "results"
     ),
 ) -> None:
-    """Measure ours beside Flax, and beside PyTorch where it is installed.
+    """Measure ours beside Flax and PyTorch, where it is installed.
 
     layers: batch norm alone. steps: the CIFAR networks' training step, with and without the XLA option that
     train sets; drawn. memory: what a layer keeps for its backward pass, and what a step needs for a while.

@@ -163,6 +163,7 @@ def test_help_of_all_has_them_too_and_how_to_complete(bnjax_command):
     assert code == 0
     for told in ("Example: bnjax lift", "Files: ", "Exit codes: 0 done", "--install-completion"):
         assert told in out
+    assert "..." not in out[out.index("Commands:") :]  # what a command does is said whole
 
 
 def test_a_shell_completes_commands(bnjax_command, monkeypatch):

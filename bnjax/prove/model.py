@@ -209,8 +209,9 @@ class _Found:
         covered = {lemma.key(ours) for lemma in self._lemmas}
         at_sizes = {name: word for name, word in sizes.items() if name != word}
 
-        def network_at(given: Sizes) -> Network:
-            return self.program.network_at({n: _evaluated(word, given) for n, word in sizes.items()})
+        def network_at(given: Sizes, wide: bool) -> Network:
+            evaluated = {n: _evaluated(word, given) for n, word in sizes.items()}
+            return self.program.network_at(evaluated, wide=wide)
 
         for lemma in lemmas(network, network_at, symbols):
             key = lemma.key()

@@ -26,11 +26,14 @@ _SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Lemma:
-    """A piece, its place among the steps with rules of their own, and the network at other sizes."""
+    """A piece, its place among the steps with rules of their own, and the network at other sizes.
+
+    `network_at` takes whether it is in float64: literals have dtypes, and what runs in float64 has others.
+    """
 
     piece: Piece
     place: int | None
-    network_at: Callable[[Sizes], Network]
+    network_at: Callable[[Sizes, bool], Network]
     symbols: tuple[str, ...]  # of the network
 
     def prove(self) -> Proof:
@@ -66,7 +69,8 @@ class Lemma:
             }
             step, within = self.piece.step, None if self.place is not None else sizes
             if self.place is not None:
-                step = _counterpart(self.network_at(sizes), self.place, step)
+                wide = any(arg.dtype == jnp.float64 for arg in args)
+                step = _counterpart(self.network_at(sizes, wide), self.place, step)
             integers: dict[int | None, Any] = {
                 value.number: given[value] for value in given if value.number is not None
             }
@@ -104,7 +108,9 @@ class Lemma:
         return id(step.equation.primitive), what, operands, self.piece.outputs
 
 
-def lemmas(network: Network, network_at: Callable[[Sizes], Network], symbols: Sequence[str]) -> list[Lemma]:
+def lemmas(
+    network: Network, network_at: Callable[[Sizes, bool], Network], symbols: Sequence[str]
+) -> list[Lemma]:
     """The lemmas that a network's gradient rests on, in order."""
     places = {step: place for place, step in enumerate(network.custom())}
     return [Lemma(piece, places.get(piece.step), network_at, tuple(symbols)) for piece in network.pieces()]

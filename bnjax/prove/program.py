@@ -65,14 +65,25 @@ class Program:
         return sorted(set().union(*(a.symbols() for a in self.arguments)))
 
     def jaxpr(
-        self, sizes: Mapping[str, str], gradient: bool = False, scope: export.SymbolicScope | None = None
+        self,
+        sizes: Mapping[str, str],
+        gradient: bool = False,
+        scope: export.SymbolicScope | None = None,
+        *,
+        wide: bool = False,
     ) -> ClosedJaxpr:
-        """The program, or its gradient's, with words for the size symbols; traced anew in a new scope."""
+        """The program, or its gradient's, with words for the size symbols; traced anew in a new scope.
+
+        `wide`: with every float in float64.
+        """
         scope = scope or export.SymbolicScope()
-        inputs = [jax.ShapeDtypeStruct(a.at(sizes).shape(scope), a.dtype) for a in self.arguments]
-        given = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (self.parameters, self.state)
-        )
+
+        def array(shape, dtype):
+            widened = wide and jnp.issubdtype(dtype, jnp.floating)
+            return jax.ShapeDtypeStruct(shape, jnp.float64 if widened else dtype)
+
+        inputs = [array(a.at(sizes).shape(scope), a.dtype) for a in self.arguments]
+        given = jax.tree.map(lambda leaf: array(leaf.shape, leaf.dtype), (self.parameters, self.state))
         function = self._pullback if gradient else self.function
         return jax.make_jaxpr(function)(*given, *inputs)
 
@@ -85,9 +96,11 @@ class Program:
         outputs, pull = jax.vjp(partial, parameters, [inputs[k] for k in places])
         return pull(jax.tree.map(jnp.ones_like, outputs))
 
-    def network(self, sizes: Mapping[str, str], scope: export.SymbolicScope | None = None) -> Network:
+    def network(
+        self, sizes: Mapping[str, str], scope: export.SymbolicScope | None = None, *, wide: bool = False
+    ) -> Network:
         """The network taken apart, traced anew."""
-        jaxpr = self.jaxpr(sizes, scope=scope)
+        jaxpr = self.jaxpr(sizes, scope=scope, wide=wide)
         layers = [_layer(path) for path, _ in jax.tree_util.tree_leaves_with_path(self.parameters)]
         held = len(jaxpr.in_avals) - len(layers) - len(self.arguments)
         inputs = [
@@ -101,7 +114,7 @@ class Program:
             inputs.append(Value(aval, number=len(inputs), active=active, fixed=integers, below=at.below))
         return Network(jaxpr, inputs)
 
-    def network_at(self, sizes: Sizes) -> Network:
+    def network_at(self, sizes: Sizes, *, wide: bool) -> Network:
         """The network where the size symbols are these sizes, as a part of the program that has them.
 
         It is traced once for each scope of symbols, which is one for each time that a program is traced.
@@ -109,10 +122,10 @@ class Program:
         given = {name: sizes[name] for name in self.symbols}
         scopes = [size.scope for size in given.values() if not isinstance(size, int)]
         scope = scopes[0] if scopes else None
-        key = (id(scope), *map(str, given.values()))
+        key = (id(scope), wide, *map(str, given.values()))
         if key not in self._traced:
             words = {name: str(size) for name, size in given.items()}
-            self._traced[key] = scope, self.network(words, scope)
+            self._traced[key] = scope, self.network(words, scope, wide=wide)
         return self._traced[key][1]
 
 

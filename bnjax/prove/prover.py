@@ -9,11 +9,12 @@ from bnjax.prove.counterexample import find_counterexample, is_decided_somewhere
 from bnjax.prove.limits import TimeLimit, TimeUp
 from bnjax.prove.proof import Proof, claim
 from bnjax.prove.size_cases import DUALITY, Examination, examine
-from bnjax.prove.tracing import parse_arguments, without_custom_rules
+from bnjax.prove.tracing import check_count, parse_arguments, without_custom_rules
 
 _UNSEEN = (
-    "evaluated exactly, {} differs, but in float64 it does not: is a quotient written as a rounded literal, "
-    "or is there a branch on the dtype, or on whether values are traced?"
+    "evaluated exactly, {} differs, but in float64 it does not: is a literal the rounded value of what the "
+    "other program computes (0.333 beside 1/3, 0.1342 beside 3·0.0447), or is there a branch on the dtype, "
+    "or on whether values are traced?"
 )
 
 
@@ -63,11 +64,12 @@ def prove_vjp(
       A `Proof`.  What the programs do never raises: it is refused, with the reason.
 
     Raises:
-      TypeError: a shape that is not a string.
-      ValueError: a shape that cannot be read, or an index in `positive` out of range or of an
-        argument that is not of floats.
+      TypeError: a shape that is not a string; `positive` not a sequence.
+      ValueError: a shape that cannot be read; more or fewer of them than the primal takes arguments; an index
+        in `positive` out of range or of an argument that is not of floats.
     """
     start = time.monotonic()
+    check_count(primal, shapes)
     arguments = parse_arguments(primal, shapes, positive)
     seen = Examination(op, primal, arguments, start + timeout)
     try:

@@ -1,5 +1,6 @@
 """From shapes in words to traced programs: the values and the VJPs of two functions, as jaxprs."""
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -86,12 +87,15 @@ class Programs:
 def parse_arguments(primal: Callable, shapes: Sequence[str], positive: Sequence[int]) -> tuple[Argument, ...]:
     """The arguments that `shapes` describe, named as `primal` names them.
 
-    Raises TypeError for a shape that is no string, and ValueError for one that is not made of sizes, and for
-    an index in `positive` that is out of range or names a boolean argument.
+    Raises TypeError for a shape that is no string and for indices that are no sequence, and ValueError for a
+    shape that is not made of sizes, and for an index in `positive` that is out of range or names a boolean
+    argument.
     """
     for index, shape in enumerate(shapes):
         if not isinstance(shape, str):
             raise TypeError(f"shape {index} is a {type(shape).__name__}: shapes are words, such as 'n 3'")
+    if not isinstance(positive, Sequence):
+        raise TypeError(f"positive is a {type(positive).__name__}: it is indices of arguments, such as (1,)")
     for index in positive:
         if not 0 <= index < len(shapes):
             raise ValueError(f"positive names argument {index}, but there are {len(shapes)} shapes")
@@ -112,10 +116,27 @@ def parse_arguments(primal: Callable, shapes: Sequence[str], positive: Sequence[
         words = tuple(sizes.replace(",", " ").split())
         for word in words:
             if not re.fullmatch(r"(\w+\*)*\w+", word) or re.search(r"\b(0|\d+[A-Za-z_]\w*)\b", word):
-                raise ValueError(f"shape {index} is {shape!r}: sizes are letters, positive ints, or products")
+                raise ValueError(
+                    f"shape {index} is {shape!r}: sizes are letters, positive ints, or products, "
+                    "with spaces between: 'n', 'N 3', '2*K C'"
+                )
         arguments.append(Argument(name, words, index in positive, boolean, below))
     taken = set().union(*(a.symbols() for a in arguments))
     return tuple(replace(a, name=_fresh(a.name, taken)) for a in arguments)
+
+
+def check_count(primal: Callable, shapes: Sequence[str]) -> None:
+    """ValueError if `shapes` are not one for each argument of `primal`, as far as Python can tell."""
+    try:
+        signature = inspect.signature(primal)
+    except (TypeError, ValueError):  # of some builtins
+        return
+    try:
+        signature.bind(*shapes)
+    except TypeError as error:
+        raise ValueError(
+            f"the shapes {shapes} are not one for each argument of the primal: {error}"
+        ) from None
 
 
 def _fresh(name: str, taken: set[str]) -> str:

@@ -202,6 +202,34 @@ def test_a_shape_that_is_no_text_is_a_type_error(shape):
         prove_vjp(identity, identity, shape)
 
 
+@pytest.mark.parametrize("positive", [0, np.int32(0), {0}])
+def test_indices_that_are_no_sequence_are_a_type_error(positive):
+    with pytest.raises(TypeError, match="positive is a"):
+        prove_vjp(identity, identity, "n", positive=positive)
+
+
+@pytest.mark.parametrize(
+    ("primal", "shapes", "told"),
+    [
+        (lambda x, w: x * w, ("n",), "missing a required argument: 'w'"),
+        (identity, (), "missing a required argument: 'x'"),
+        (identity, ("n", "n"), "too many positional arguments"),
+        (lambda x, *, scale: x * scale, ("n",), "missing a required argument: 'scale'"),
+    ],
+)
+def test_a_shape_is_given_for_each_argument(primal, shapes, told):
+    with pytest.raises(ValueError, match=told):
+        prove_vjp(primal, primal, *shapes)
+
+
+def test_an_argument_with_a_default_and_more_of_them_may_be_left_out():
+    def scaled(x, factor=2.0, *more):
+        return x * factor
+
+    for shapes in (("n",), ("n", ""), ("n", "", "n")):
+        assert prove_vjp(scaled, scaled, *shapes).status == "proved"
+
+
 def test_a_truth_value_is_not_positive():
     with pytest.raises(ValueError, match="boolean"):
         prove_vjp(lambda x, w: x * w, lambda x, w: x * w, "n", "bool: n", positive=(1,))

@@ -59,6 +59,42 @@ def test_a_wrong_factor_in_one_layer_refutes_the_network_and_names_the_layer():
     assert proof.counterexample.float64[0] != proof.counterexample.float64[1]
 
 
+def centered(x):
+    return x - x.mean(0)
+
+
+def normalized(x):
+    return centered(x) * jax.lax.rsqrt(x.var(0) + 1e-5)
+
+
+def ramp(x):
+    return jnp.maximum(x, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("primal", "backward"),
+    [
+        (centered, lambda args, dy: (dy,)),
+        (normalized, lambda args, dy: (centered(dy) * jax.lax.rsqrt(args[0].var(0) + 1e-5),)),
+        (ramp, lambda args, dy: (jnp.where(args[0] > -1.0, dy, 0.0),)),
+        (ramp, lambda args, dy: (dy * (args[0] > 0) * 2.0,)),
+        (jnp.square, lambda args, dy: (3.0 * dy * args[0],)),
+    ],
+)
+def test_a_wrong_rule_with_literals_is_refuted_in_float64_too(primal, backward):
+    wrong = with_rule(primal, backward)
+    hidden = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+    for network in (nnx.Sequential(wrong), nnx.Sequential(hidden, wrong, nnx.tanh)):
+        proof = prove_model(network, "N 4")
+        assert proof.status == "refuted", str(proof)
+        assert proof.counterexample.float64[0] != proof.counterexample.float64[1]
+
+
+def test_a_right_rule_with_a_rounded_literal_is_not_refuted():
+    third = with_rule(lambda x: x / 3.0, lambda args, dy: (dy * (1 / 3),))
+    assert prove_model(nnx.Sequential(third), "N 4").status != "refuted"
+
+
 def test_what_is_not_read_leaves_the_network_conditional_on_it_by_name():
     proof = prove_model(MLP(lambda x: jax.lax.sort(x, dimension=1)), "N 4")
     assert proof.status == "conditional"

@@ -36,7 +36,12 @@ def build(found: Found) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        formula=text.formula, code=text.code, commands=commands, shape_mark=shape_mark, shapes=SHAPES
+        formula=text.formula,
+        statement=text.statement,
+        code=text.code,
+        commands=commands,
+        shape_mark=shape_mark,
+        shapes=SHAPES,
     )
     style = files("bnjax.verify.page").joinpath("page.css").read_text()
     return environment.get_template("page.html.jinja").render(

@@ -25,6 +25,12 @@ def formula(latex: str, *, block: bool = False) -> Markup:
     return Markup(re.sub(letters, word, made))
 
 
+def statement(latex: str) -> Markup:
+    """What a claim states, its equations one by one: a narrow page sets them below each other."""
+    *others, last = latex.split(r",\quad")
+    return Markup("\n").join(formula(part, block=True) for part in (*(f"{part}," for part in others), last))
+
+
 def code(text: str, language: str) -> Markup:
     """Highlighted code, in a box that scrolls; plain where Pygments does not know the language."""
     try:

@@ -1,6 +1,7 @@
 """The page: every status is the file's own, and a browser shows it whole."""
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from bnjax.verify.page.claims import claims
 from bnjax.verify.page.found import section
 from bnjax.verify.page.graph import graph
 from bnjax.verify.page.results import results
-from bnjax.verify.page.text import formula
+from bnjax.verify.page.text import formula, statement
 from tests.verify.page.browser import CHROMIUM, browser
 from tests.verify.page.small import COQ, FOUND, SVG, VERIFY, row
 
@@ -178,6 +179,12 @@ def test_every_statement_is_mathml(claim):
         assert "\\" not in made  # a command that the library does not know stays as it is
 
 
+def test_equations_of_a_statement_are_set_one_by_one():
+    made = statement(r"a = b,\quad c = d")
+    words = [unescape(re.sub("<.*?>", "", line)) for line in made.split("\n")]
+    assert words == ["a=b,", "c=d"]
+
+
 def test_a_word_is_one_identifier():
     assert "<mi>istd</mi>" in formula(r"\mathrm{istd}^2")
 
@@ -284,6 +291,20 @@ def test_a_browser_shows_it_whole(shown, name):
         opened.look(width)
         assert opened.evaluate("document.documentElement.scrollWidth") == width
         assert opened.evaluate(SPILLS) == []
+
+
+@needs_results
+def test_what_is_seen_first_is_what_is_claimed_why_and_what_must_be_trusted(shown):
+    """All of it on a tablet and on a desk; on a phone the formula is not cut, and the reasons begin."""
+    opened, pages = shown
+    opened.open(pages["results"])
+    below = "[...document.querySelectorAll('.first > div')].map(e => e.getBoundingClientRect().bottom)"
+    for width in (820, 1440):
+        opened.look(width)
+        assert max(opened.evaluate(below)) <= opened.evaluate("innerHeight")
+    opened.look(390)
+    assert opened.evaluate("(e => e.scrollWidth - e.clientWidth)(document.querySelector('.formula'))") == 0
+    assert opened.evaluate("document.querySelector('.reasons').getBoundingClientRect().top < innerHeight")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

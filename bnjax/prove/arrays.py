@@ -58,11 +58,11 @@ def aligned(space: Space, arrays: Sequence[Array]) -> tuple[Dims, list[Poly]]:
     dims = []
     for k in range(rank):
         seen = {a.dims[k] for a in arrays if a.dims[k]}
+        if len(seen) > 1:  # one and the same size, split otherwise: fine where no index depends on it
+            seen = {a.dims[k] for a in arrays if finite(a).free() & set(a.positions()[k])} or seen
         if len(seen) > 1:
             arrays = [in_one_axis(space, a, k) for a in arrays]
             seen = {a.dims[k] for a in arrays if a.dims[k]}
-        if len(seen) > 1:  # one and the same size, split otherwise: fine where no index depends on it
-            seen = {a.dims[k] for a in arrays if finite(a).free() & set(a.positions()[k])} or seen
         if len(seen) > 1:
             raise Outside(f"layout: dimension {k} is {' and '.join('·'.join(d) for d in sorted(seen))}")
         dims.append(seen.pop() if seen else ())

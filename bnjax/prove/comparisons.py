@@ -13,10 +13,12 @@ everywhere; of any other, nothing is left out, `is_thin` is False and both cases
 are largest together, and nearby too, the derivatives are the same, whichever is taken.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import NamedTuple
+
+import numpy as np
 
 from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly
 from bnjax.prove.field import Field
@@ -24,6 +26,7 @@ from bnjax.prove.functions import argument_of, function_of
 from bnjax.prove.monomials import Entry, Factor, Monomial, Sum, entries_of
 from bnjax.prove.rewriting import rule_for
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN
+from bnjax.prove.tables import spread
 
 _SUMS = 3  # multiplied with each other in a polynomial that is 0 on a thin set
 ABOVE, ZERO, LARGEST, TIE = "above", "zero", "largest", "tie"
@@ -48,6 +51,9 @@ def _above(field: Field, poly: Poly) -> Poly:
     choice = _choice(field, poly)
     if choice is not None:
         return _by_choice(field, poly, choice, lambda case: above(field, case))
+    tables = _tables(field, poly)
+    if tables:
+        return _by_tables(field, poly, tables, lambda case: above(field, case))
     if _exceeds(field, poly):
         return field.constant(1)
     if not poly.terms or field.sign(-poly) >= NONNEGATIVE or field.is_assumed(-poly):
@@ -71,6 +77,9 @@ def _zero(field: Field, poly: Poly) -> Poly:
     choice = _choice(field, poly)
     if choice is not None:
         return _by_choice(field, poly, choice, lambda case: zero(field, case))
+    tables = _tables(field, poly)
+    if tables:
+        return _by_tables(field, poly, tables, lambda case: zero(field, case))
     if not poly.terms:
         return field.constant(1)
     if any(_exceeds(field, side) for side in (poly, -poly)):
@@ -106,6 +115,9 @@ def by_cases(
         return _by_choice(
             field, poly, choice, lambda case: by_cases(field, case, apply, known, masks, tables)
         )
+    found = _tables(field, base) if tables else []
+    if found:
+        return _by_tables(field, poly, found, lambda case: by_cases(field, case, apply, known, masks, tables))
     entry = _boolean(field, base, masks, tables)
     if entry is None:
         return apply(poly)
@@ -120,7 +132,9 @@ def by_cases(
 def contains_truth(field: Field, poly: Poly, masks: bool = True) -> bool:
     """Whether `by_cases` makes cases of `poly`."""
     base = field.part(poly, INFINITESIMAL, 0)
-    return _choice(field, base) is not None or _boolean(field, base, masks) is not None
+    if _choice(field, base) is not None or _tables(field, base):
+        return True
+    return _boolean(field, base, masks) is not None
 
 
 def _choice(field: Field, poly: Poly) -> tuple[Entry, int] | None:
@@ -153,6 +167,30 @@ def _by_choice(field: Field, poly: Poly, choice: tuple[Entry, int], apply: Calla
         left = {m: c for m, c in poly.terms.items() if field.reduce(Poly(field, {m: c}) * nowhere).terms}
         result += nowhere * apply(Poly(field, left))
     return field.reduce(result)
+
+
+def _tables(field: Field, poly: Poly) -> list[Entry]:
+    """The tables of truth values that stand outside of the sums."""
+    factors = {f for monomial in poly.terms for f, _ in monomial if isinstance(f, Entry)}
+    return sorted(f for f in factors if field.has_values(f.name) and field.atoms[f.name].boolean)
+
+
+def _by_tables(field: Field, poly: Poly, tables: Sequence[Entry], apply: Callable[[Poly], Poly]) -> Poly:
+    """f(p) = Σ_v [the tables are v]·f(p where they are v), over the values that they have together."""
+    order = tuple(sorted({index for entry in tables for index in entry.indices}))
+    whole = np.broadcast_arrays(*(spread(_values(field, e), e.indices, order) for e in tables))
+    rows, where = np.unique(np.stack(whole, axis=-1).reshape(-1, len(tables)), axis=0, return_inverse=True)
+    result = field.constant(0)
+    for k, row in enumerate(rows):
+        here = field.table((where == k).reshape(whole[0].shape), order)
+        result += here * apply(at_values(poly, dict(zip(tables, map(int, row), strict=True))))
+    return field.reduce(result)
+
+
+def _values(field: Field, entry: Entry) -> np.ndarray:
+    values = field.values_of(entry.name)
+    assert values is not None
+    return values
 
 
 class Case(NamedTuple):

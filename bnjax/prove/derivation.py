@@ -1,5 +1,6 @@
 """The traced programs interpreted: what is left of the claim are equations between polynomials."""
 
+import time
 from dataclasses import dataclass, replace
 
 from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Poly
@@ -9,6 +10,7 @@ from bnjax.prove.integers import label, range_below
 from bnjax.prove.interpreter import Interpreter
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, sign
 from bnjax.prove.space import Space
+from bnjax.prove.strides import Cut, cut_axes, in_parts
 from bnjax.prove.tracing import Argument, Programs
 
 
@@ -26,8 +28,9 @@ class Derivation:
 
     def linear(self) -> frozenset[str]:
         """The cotangents and tangents, in which everything compared is linear."""
-        tangents = (f"v.{a.name}" for a in self.programs.arguments if a.differentiated)
-        return frozenset((*(a.name for a in self.programs.cotangents), *tangents))
+        tangents = [f"v.{a.name}" for a in self.programs.arguments if a.differentiated]
+        names = {a.name for a in self.programs.cotangents}.union(tangents)
+        return frozenset(name for name in self.field.atoms if name.partition("[")[0] in names)
 
     def gradient(self, name: str, side: str = "op") -> Poly:
         """The cotangent of the argument `name`, free indices from left to right."""
@@ -37,10 +40,22 @@ class Derivation:
 
 def derive(programs: Programs, seconds: float = 60.0, reads_quotients: bool = False) -> Derivation:
     """Interpret the programs: every value and cotangent as a polynomial.  Raises Refusal or Outside."""
-    field = Field(seconds, reads_quotients)
-    interpreter = Interpreter(field, programs.base_axes())
-    inputs = [_input(field, a) for a in programs.arguments]
-    cotangents = [_input(field, a) for a in programs.cotangents]
+    end, strides = time.monotonic() + seconds, {}
+    while True:
+        interpreter = Interpreter(
+            Field(end - time.monotonic(), reads_quotients), programs.base_axes(), strides
+        )
+        try:
+            return _derive(programs, interpreter)
+        except Cut as cut:  # each a new one
+            strides[cut.axis] = cut.stride
+
+
+def _derive(programs: Programs, interpreter: Interpreter) -> Derivation:
+    inputs, cotangents = (
+        [_input(interpreter.space, argument) for argument in arguments]
+        for arguments in (programs.arguments, programs.cotangents)
+    )
     values = {
         "primal": interpreter.run(programs.primal, inputs),
         "op": interpreter.run(programs.op, inputs),
@@ -53,7 +68,7 @@ def derive(programs: Programs, seconds: float = 60.0, reads_quotients: bool = Fa
         values[f"{side} under vjp"] = results[:floats] + results[last:]
         gradients[side] = results[floats:last]
     duality, moved = _duality(interpreter, programs, inputs, cotangents, gradients["op"])
-    return Derivation(field, programs, values, gradients, duality, moved, interpreter.space)
+    return Derivation(interpreter.field, programs, values, gradients, duality, moved, interpreter.space)
 
 
 def _duality(
@@ -69,7 +84,9 @@ def _duality(
     moved, tangents = [], []
     for argument, value in zip(programs.arguments, inputs, strict=True):
         if argument.differentiated:
-            tangents.append(_input(field, replace(argument, name=f"v.{argument.name}", positive=False)))
+            tangents.append(
+                _input(interpreter.space, replace(argument, name=f"v.{argument.name}", positive=False))
+            )
             value = replace(value, poly=finite(value) + tau * finite(tangents[-1]))
         moved.append(value)
     total = field.constant(0)
@@ -93,13 +110,15 @@ def _inner(space: Space, a: Array, b: Array) -> Poly:
     return field.reduce(product)
 
 
-def _input(field: Field, argument: Argument) -> Array:
-    dims = argument.base_axes()
+def _input(space: Space, argument: Argument) -> Array:
+    field, dims = space.field, argument.base_axes()
     sizes = tuple(size for dim in dims for size in dim)
     for size in sizes:
         field.size(size)
     if argument.below:
         poly = label(field, argument.name, sizes, argument.below)
         return Array(dims, poly, NONNEGATIVE, range_below(argument.below))
-    poly = field.atom(Atom(argument.name, sizes, argument.positive, argument.boolean))
+    dims, cuts = cut_axes(dims, space.strides)
+    atom = Atom(argument.name, positive=argument.positive, boolean=argument.boolean)
+    poly = in_parts(field, atom, dims, cuts)
     return Array(dims, poly, sign(poly) if not argument.positive else POSITIVE)

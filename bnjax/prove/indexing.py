@@ -7,7 +7,8 @@ is met for every index, which is shown.  A scatter with FILL_OR_DROP leaves out 
 sum does.  What `indices_are_sorted` and `unique_indices` promise of a scatter is shown, or it is refused.
 """
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -18,11 +19,12 @@ from jax.extend.core import primitives as jaxs
 
 from bnjax.jaxprs import shaped
 from bnjax.prove.algebra import Outside, Poly
-from bnjax.prove.arrays import Array, finite, in_one_axis, placed, summed
+from bnjax.prove.arrays import Array, elementwise, finite, in_one_axis, placed, summed
 from bnjax.prove.integers import is_everywhere, known_integers, one_hot, positions, scalar
-from bnjax.prove.moves import given_size, moved, picking
-from bnjax.prove.signs import NONNEGATIVE
+from bnjax.prove.moves import among, every, given_size, moved, picking
+from bnjax.prove.signs import NONNEGATIVE, UNKNOWN
 from bnjax.prove.space import Dims, Size, Space
+from bnjax.prove.strides import is_cut
 
 Rule = Callable[..., Array | list[Array]]
 
@@ -138,6 +140,10 @@ def _gather(space: Space, eqn: JaxprEqn, a: Array, indices: Array) -> Array:
         d.start_indices_batching_dims, tuple(eqn.params["slice_sizes"]),
     )  # fmt: skip
     _check_sorted(space, eqn, indices)
+    places = _places(space, indices, n)
+    sliced = _slices(space, a, places) if places else None
+    if sliced is not None:
+        return sliced
     a = _indexed_in_one_axis(space, a, n.start)
     chosen = _selection(space, a, indices, n)
     over = set(range(chosen.rank, len(chosen.dims)))
@@ -148,16 +154,66 @@ def _gather(space: Space, eqn: JaxprEqn, a: Array, indices: Array) -> Array:
     return summed(space, Array(chosen.dims, product, a.sign), over)
 
 
-def _scattered(space: Space, eqn: JaxprEqn, a: Array, indices: Array, updates: Array) -> tuple[Array, Array]:
-    """Where each update is added up, over the operand's dimensions: the sums, and how many there are."""
+def _places(space: Space, indices: Array, n: _Numbers) -> dict[int, np.ndarray] | None:
+    """The places along each axis, of a gather that takes them axis by axis and leaves the axes; else None."""
+    values = known_integers(space, indices)
+    axes = [k for k in range(len(n.sizes)) if k not in n.offset]
+    if values is None or n.batching or sorted(n.start) != axes or sorted(n.collapsed) != axes:
+        return None
+    values = values.reshape([given_size(indices, k) for k in range(len(indices.dims))])
+    if values.ndim != len(axes) + 1:
+        return None
+    found = {}
+    for k, axis in enumerate(axes):
+        along = np.moveaxis(values[..., n.start.index(axis)], k, 0).reshape(values.shape[k], -1)
+        if np.any(along != along[:, :1]):
+            return None
+        found[axis] = along[:, 0].astype(int)
+    return found
+
+
+def _slices(space: Space, a: Array, places: Mapping[int, np.ndarray]) -> Array | None:
+    """a[start::stride] along each axis, where that is what the places are; else None."""
+    for axis, line in places.items():
+        step = _step(line)
+        if step is None or not is_cut(space, a, axis, *step, len(line)):
+            return None
+        a = every(space, a, axis, *step)
+    return a
+
+
+def _spread(space: Space, a: Array, updates: Array, places: Mapping[int, np.ndarray]) -> Array | None:
+    """The transpose of `_slices`, over the dimensions of `a`, where these are cut; else None."""
+    for axis, line in places.items():
+        step, size = _step(line), given_size(a, axis)
+        stride = space.strides.get((len(a.dims), axis, str(size)))
+        if step is None or step[1] != stride or not 0 <= step[0] < stride or len(line) * stride != size:
+            return None
+        updates = among(space, updates, axis, *step)
+    return updates
+
+
+def _step(line: np.ndarray) -> tuple[int, int] | None:
+    """The start and the stride of equally spaced places; else None."""
+    steps = np.unique(np.diff(line))
+    return (int(line[0]), int(steps[0])) if len(steps) == 1 else None
+
+
+def _of_scatter(eqn: JaxprEqn) -> _Numbers:
     d = eqn.params["dimension_numbers"]
     windows = iter(d.update_window_dims)
     whole = {*d.inserted_window_dims, *d.operand_batching_dims}
-    sizes = tuple(1 if k in whole else shaped(eqn.invars[2]).shape[next(windows)] for k in range(len(a.dims)))
-    n = _Numbers(
+    rank = len(shaped(eqn.invars[0]).shape)
+    sizes = tuple(1 if k in whole else shaped(eqn.invars[2]).shape[next(windows)] for k in range(rank))
+    return _Numbers(
         d.update_window_dims, d.inserted_window_dims, d.scatter_dims_to_operand_dims,
         d.operand_batching_dims, d.scatter_indices_batching_dims, sizes,
     )  # fmt: skip
+
+
+def _scattered(space: Space, eqn: JaxprEqn, a: Array, indices: Array, updates: Array) -> tuple[Array, Array]:
+    """Where each update is added up, over the operand's dimensions: the sums, and how many there are."""
+    n = _of_scatter(eqn)
     _check_sorted(space, eqn, indices)
     chosen = _selection(space, a, indices, n)
     if eqn.params["mode"] != lax.GatherScatterMode.FILL_OR_DROP:
@@ -185,6 +241,10 @@ def _in_order(space: Space, a: Array, operand: Sequence[int]) -> Array:
 
 
 def _scatter_add(space: Space, eqn: JaxprEqn, a: Array, indices: Array, updates: Array) -> Array:
+    places = _places(space, indices, _of_scatter(eqn))
+    spread = _spread(space, a, updates, places) if places else None
+    if spread is not None:
+        return elementwise(space, (a, spread), operator.add, UNKNOWN)
     a = _indexed_in_one_axis(space, a, eqn.params["dimension_numbers"].scatter_dims_to_operand_dims)
     sums, _ = _scattered(space, eqn, a, indices, updates)
     return Array(a.dims, space.field.reduce(finite(a) + finite(sums)))

@@ -20,6 +20,7 @@ from bnjax.prove.field import Field
 from bnjax.prove.monomials import Entry
 from bnjax.prove.rewriting import rule_for
 from bnjax.prove.space import Space
+from bnjax.prove.tables import spread
 
 LARGEST_SIZE = 2**31 - 1
 POSITIONS = "positions."
@@ -79,7 +80,7 @@ def numbers(field: Field, poly: Poly) -> tuple[np.ndarray, tuple[int, ...]] | No
             assert isinstance(factor, Entry)
             values = field.values_of(factor.name)
             assert values is not None
-            term = term * _spread(values, factor.indices, order).astype(object) ** power
+            term = term * spread(values, factor.indices, order).astype(object) ** power
         result = result + term
     return np.asarray(result, object), order
 
@@ -102,14 +103,6 @@ def is_everywhere(field: Field, poly: Poly, values: Collection[int]) -> bool:
     ((monomial, coefficient), *more) = poly.terms.items()  # not a number, so there is one
     truths = all(isinstance(factor, Entry) and field.atoms[factor.name].boolean for factor, _ in monomial)
     return not more and coefficient == 1 and truths and {0, 1} <= set(values)
-
-
-def _spread(table: np.ndarray, indices: tuple[int, ...], order: tuple[int, ...]) -> np.ndarray:
-    ranks = [order.index(i) for i in indices]
-    turned = table.transpose(np.argsort(ranks))
-    return turned.reshape(
-        [turned.shape[sorted(ranks).index(k)] if k in ranks else 1 for k in range(len(order))]
-    )
 
 
 def equal(field: Field, difference: Poly) -> Poly:

@@ -24,7 +24,7 @@ from bnjax.prove.loops import LOOPS, as_sum
 from bnjax.prove.meanings import ARITHMETIC, PRIMITIVES
 from bnjax.prove.ranges import fitted, holds, in_range, of_constant
 from bnjax.prove.signs import sign
-from bnjax.prove.space import Dims, Size, Space
+from bnjax.prove.space import Dims, Size, Space, Strides
 
 _WHOLE = 2**24
 
@@ -47,9 +47,14 @@ def _is_whole(array: np.ndarray) -> bool:
 class Interpreter:
     """Interprets jaxprs over one field; `base_axes` says which dimensions stand for merged base axes."""
 
-    def __init__(self, field: Field, base_axes: Mapping[str, tuple[str, ...]] | None = None):
+    def __init__(
+        self,
+        field: Field,
+        base_axes: Mapping[str, tuple[str, ...]] | None = None,
+        strides: Strides | None = None,
+    ):
         self.field = field
-        self.space = Space(field, base_axes or {})
+        self.space = Space(field, base_axes or {}, strides or {})
         self._constants: dict[tuple[tuple[int, ...], str, bytes], Array] = {}
 
     def run(self, jaxpr: ClosedJaxpr, args: Sequence[Array]) -> list[Array]:

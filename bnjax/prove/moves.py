@@ -18,6 +18,7 @@ from bnjax.prove.algebra import Outside
 from bnjax.prove.arrays import Array, elementwise, finite, in_one_axis, mapped
 from bnjax.prove.signs import NONNEGATIVE
 from bnjax.prove.space import Space
+from bnjax.prove.strides import is_cut
 
 Rule = Callable[..., Array | list[Array]]
 
@@ -63,8 +64,27 @@ def _slice(space: Space, eqn: JaxprEqn, a: Array) -> Array:
             continue  # all of it, also where that is a symbol
         size = given_size(a, axis)
         places = np.arange(int(start), int(limit), int(stride))
+        if is_cut(space, a, axis, int(start), int(stride), len(places)):
+            a = every(space, a, axis, int(start), int(stride))
+            continue
         a = moved(space, a, axis, picking(len(places), places, size))
     return a
+
+
+def every(space: Space, a: Array, axis: int, place: int, stride: int) -> Array:
+    """a[place::stride] along a dimension whose last base axis has `stride` elements: one of these."""
+    last = (str(stride),)
+    apart = replace(a, dims=(*a.dims[:axis], a.dims[axis][:-1], last, *a.dims[axis + 1 :]))
+    one = moved(space, apart, axis + 1, picking(1, np.array([place]), stride))
+    return replace(one, dims=(*one.dims[: axis + 1], *one.dims[axis + 2 :]))
+
+
+def among(space: Space, a: Array, axis: int, place: int, stride: int) -> Array:
+    """The transpose of `every`: zeros elsewhere."""
+    apart = replace(a, dims=(*a.dims[: axis + 1], (), *a.dims[axis + 1 :]))
+    spread = moved(space, apart, axis + 1, picking(stride, np.arange(stride) - place, 1))
+    whole = (*spread.dims[axis], *spread.dims[axis + 1])
+    return replace(spread, dims=(*spread.dims[:axis], whole, *spread.dims[axis + 2 :]))
 
 
 def _pad(space: Space, eqn: JaxprEqn, a: Array, value: Array) -> Array:
@@ -75,6 +95,10 @@ def _pad(space: Space, eqn: JaxprEqn, a: Array, value: Array) -> Array:
             continue
         size = given_size(a, axis)
         target = size + (size - 1) * inner + low + high
+        stride = space.strides.get((len(a.dims), axis, str(target)))
+        if 0 <= low <= inner == low + high and stride == inner + 1:
+            a = among(space, a, axis, int(low), stride)
+            continue
         places, rest = np.divmod(np.arange(target) - low, inner + 1)
         a = moved(space, a, axis, picking(target, np.where(rest == 0, places, -1), size))
     return a

@@ -11,6 +11,8 @@ from bnjax.prove.algebra import Outside, Poly
 from bnjax.prove.field import Field
 
 Dims = tuple[tuple[str, ...], ...]
+Axis = tuple[int, int, str]  # the rank of an array, which of its dimensions, and its size
+Strides = Mapping[Axis, int]
 # JAX's symbolic sizes have no public type: an int, or an expression that prints as a polynomial
 Size = Any
 
@@ -26,6 +28,7 @@ class Space:
 
     field: Field
     base_axes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    strides: Strides = dataclasses.field(default_factory=dict)
     equations: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
     def dim(self, size: Size) -> tuple[str, ...]:

@@ -217,6 +217,15 @@ def _with_index(entries: Powers, old: int, new: int) -> Powers:
     return [(Entry(n, tuple(new if i == old else i for i in ii)), p) for (n, ii), p in entries]
 
 
+def spread(table: np.ndarray, indices: tuple[int, ...], order: tuple[int, ...]) -> np.ndarray:
+    """The numbers of a table at `indices`, over the axes `order`; of size 1 along those that it has not."""
+    ranks = [order.index(i) for i in indices]
+    turned = table.transpose(np.argsort(ranks))
+    return turned.reshape(
+        [turned.shape[sorted(ranks).index(k)] if k in ranks else 1 for k in range(len(order))]
+    )
+
+
 def _squeezed(values: np.ndarray, indices: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
     """Without the axes along which nothing depends on the index, and with each index once."""
     letters = {i: chr(ord("a") + k) for k, i in enumerate(dict.fromkeys(indices))}

@@ -6,7 +6,7 @@ mean.  Where that is not shown, p ≠ 0 becomes an open obligation.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -17,10 +17,11 @@ from bnjax.prove.definitions import Function
 from bnjax.prove.derivation import Derivation
 from bnjax.prove.field import Field
 from bnjax.prove.functions import function_of
-from bnjax.prove.monomials import Entry, entries_of
+from bnjax.prove.monomials import Entry, entries_of, flatten
 from bnjax.prove.vanishing import Question, names_in, vanishes, with_numbers, without
 
 _TOGETHER = 3  # kinks looked at together
+_ORDERED = 4  # arrays that grow at rates in every order
 
 
 def left_out(field: Field) -> frozenset[str]:
@@ -104,8 +105,13 @@ def _lies_between(
     field: Field, hand: Poly, reference: Poly, touched: Sequence[Function], off: Question
 ) -> bool:
     """Whether on the kinks `hand` is the reference of one side, or the mean of the sides."""
+    if any(f.kind != ZERO for f in touched):
+        return False
+    for sides in _directions(field, touched):
+        if vanishes(field, hand - _on_the_side(field, reference, sides), Question(off.linear)):
+            return True
     names = [f.name for f in touched]
-    if len(touched) > _TOGETHER or any(f.kind != ZERO for f in touched) or _mixed(hand - reference, names):
+    if len(touched) > _TOGETHER or _mixed(hand - reference, names):
         return False
     reference = without(field, reference, off.excluded)
     for count in range(1, len(touched) + 1):
@@ -119,6 +125,45 @@ def _lies_between(
             if not any(vanishes(field, here - side, there) for side in (*sides, mean)):
                 return False
     return True
+
+
+def _directions(field: Field, touched: Sequence[Function]) -> Iterator[dict[str, int]]:
+    """For each p that is 0 on a kink, whether p > 0 a step away in one direction, the same for all of them.
+
+    Each atom grows at a rate of its own; a direction counts if it leaves all of the kinks.
+    """
+    names = sorted(set().union(*(names_in(f.argument) for f in touched)))
+    orders = itertools.permutations(names) if len(names) <= _ORDERED else [names, names[::-1]]
+    for order, up in itertools.product(orders, (1, -1)):
+        rates = {name: up * 3**k for k, name in enumerate(order)}
+        slopes = [_slope(field, f.argument, rates) for f in touched]
+        if all(slopes):
+            yield {f.name: int(slope > 0) for f, slope in zip(touched, slopes, strict=True)}
+
+
+def _slope(field: Field, poly: Poly, rates: Mapping[str, int]) -> Fraction:
+    """How fast a polynomial grows that is linear in single entries; 0 where it is not."""
+    total = Fraction(0)
+    for monomial, coefficient in poly.terms.items():
+        if len(monomial) > 1 or any(not isinstance(f, Entry) or power != 1 for f, power in monomial):
+            return Fraction(0)
+        total += sum(coefficient * rates[factor.name] for factor, _ in monomial)
+    return total
+
+
+def _on_the_side(field: Field, poly: Poly, sides: Mapping[str, int]) -> Poly:
+    """`poly` where each [p = 0] has become [p > 0] or [p < 0]."""
+    functions = {f.name: f for f in field.functions}
+    moved = {_partner(field, functions[name]): name for name, side in sides.items() if side}
+    result = field.constant(0)
+    for monomial, coefficient in without(field, poly, frozenset(sides)).terms.items():
+        bound, entries = flatten(monomial)
+        here = [(e, p) for e, p in entries if e.name in moved]
+        for names in itertools.product(*((e.name, moved[e.name]) for e, _ in here)):
+            chosen = [(Entry(name, e.indices), p) for name, (e, p) in zip(names, here, strict=True)]
+            rest = [(e, p) for e, p in entries if e.name not in moved]
+            result += field.constant(coefficient) * field.assemble(bound, [*rest, *chosen])
+    return field.reduce(result)
 
 
 def _same(names: Iterable[str], value: int) -> dict[str, Fraction]:

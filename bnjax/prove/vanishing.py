@@ -16,9 +16,9 @@ from bnjax.prove.comparisons import ABOVE, ZERO, at_values, at_zero, cases_of
 from bnjax.prove.entrywise import is_zero_by_entries
 from bnjax.prove.field import Field
 from bnjax.prove.functions import function_of
+from bnjax.prove.inequalities import exclude_each_other
 from bnjax.prove.monomials import Entry, Monomial, Sum, entries_of, flatten, reindexed
 from bnjax.prove.positions import by_position
-from bnjax.prove.signs import NONNEGATIVE, POSITIVE
 
 _DEPTH = 4  # sums opened, one under the other
 _NOTHING: tuple = ()  # the key of what has no sum
@@ -105,26 +105,15 @@ def _cases(
     """The polynomial, in one or two forms, in each case of a comparison that can be; what holds there."""
     for case in cases_of(field, entry):
         value = at_values(poly, case.values)
-        if case.positive is not None and _is_possible(field, case.positive, question):
-            yield (value,), replace(question, positive=(*question.positive, case.positive))
+        if case.positive is not None:
+            positive = (*question.positive, case.positive)
+            if not exclude_each_other(field, positive, question.null):
+                yield (value,), replace(question, positive=positive)
         left_out = any(truth and e.name in question.excluded for e, truth in case.values.items())
-        if case.null is not None and not left_out and _may_be_zero(field, case.null, question):
-            forms = (value, at_zero(field, value, case.null))
-            yield forms, replace(question, null=(*question.null, case.null))
-
-
-def _is_possible(field: Field, poly: Poly, question: Question) -> bool:
-    """False only if poly > 0 contradicts the case."""
-    others = [*question.positive, *question.null, *(-p for p in question.null)]
-    return all(field.sign(-(poly + other)) < NONNEGATIVE for other in others)
-
-
-def _may_be_zero(field: Field, poly: Poly, question: Question) -> bool:
-    """False only if poly = 0 contradicts the case."""
-    sides = (poly, -poly)
-    against = any(field.sign(-(other + side)) >= NONNEGATIVE for other in question.positive for side in sides)
-    apart = any(field.sign(other + side) == POSITIVE for other in question.null for side in sides)
-    return not against and not apart
+        if case.null is not None and not left_out:
+            null = (*question.null, case.null)
+            if not exclude_each_other(field, question.positive, null):
+                yield (value, at_zero(field, value, case.null)), replace(question, null=null)
 
 
 def _opened(field: Field, poly: Poly, linear: frozenset[str]) -> list[Poly] | None:

@@ -9,7 +9,7 @@ from bnjax.prove.field import Field
 from bnjax.prove.integers import label, range_below
 from bnjax.prove.interpreter import Interpreter
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, sign
-from bnjax.prove.space import Space
+from bnjax.prove.space import Axis, Space
 from bnjax.prove.strides import Cut, cut_axes, in_parts
 from bnjax.prove.tracing import Argument, Programs
 
@@ -40,7 +40,8 @@ class Derivation:
 
 def derive(programs: Programs, seconds: float = 60.0, reads_quotients: bool = False) -> Derivation:
     """Interpret the programs: every value and cotangent as a polynomial.  Raises Refusal or Outside."""
-    end, strides = time.monotonic() + seconds, {}
+    end = time.monotonic() + seconds
+    strides: dict[Axis, int] = {}
     while True:
         interpreter = Interpreter(
             Field(end - time.monotonic(), reads_quotients), programs.base_axes(), strides

@@ -107,8 +107,8 @@ def _lies_between(
     """Whether on the kinks `hand` is the reference of one side, or the mean of the sides."""
     if any(f.kind != ZERO for f in touched):
         return False
-    for sides in _directions(field, touched):
-        if vanishes(field, hand - _on_the_side(field, reference, sides), Question(off.linear)):
+    for up in _directions(field, touched):
+        if vanishes(field, hand - _on_the_side(field, reference, up), Question(off.linear)):
             return True
     names = [f.name for f in touched]
     if len(touched) > _TOGETHER or _mixed(hand - reference, names):
@@ -127,7 +127,7 @@ def _lies_between(
     return True
 
 
-def _directions(field: Field, touched: Sequence[Function]) -> Iterator[dict[str, int]]:
+def _directions(field: Field, touched: Sequence[Function]) -> Iterator[dict[str, bool]]:
     """For each p that is 0 on a kink, whether p > 0 a step away in one direction, the same for all of them.
 
     Each atom grows at a rate of its own; a direction counts if it leaves all of the kinks.
@@ -138,25 +138,29 @@ def _directions(field: Field, touched: Sequence[Function]) -> Iterator[dict[str,
         rates = {name: up * 3**k for k, name in enumerate(order)}
         slopes = [_slope(field, f.argument, rates) for f in touched]
         if all(slopes):
-            yield {f.name: int(slope > 0) for f, slope in zip(touched, slopes, strict=True)}
+            yield {f.name: slope > 0 for f, slope in zip(touched, slopes, strict=True)}
 
 
 def _slope(field: Field, poly: Poly, rates: Mapping[str, int]) -> Fraction:
     """How fast a polynomial grows that is linear in single entries; 0 where it is not."""
     total = Fraction(0)
     for monomial, coefficient in poly.terms.items():
-        if len(monomial) > 1 or any(not isinstance(f, Entry) or power != 1 for f, power in monomial):
-            return Fraction(0)
-        total += sum(coefficient * rates[factor.name] for factor, _ in monomial)
+        match monomial:
+            case ():
+                pass
+            case ((Entry(name=name), 1),):
+                total += coefficient * rates[name]
+            case _:
+                return Fraction(0)
     return total
 
 
-def _on_the_side(field: Field, poly: Poly, sides: Mapping[str, int]) -> Poly:
+def _on_the_side(field: Field, poly: Poly, up: Mapping[str, bool]) -> Poly:
     """`poly` where each [p = 0] has become [p > 0] or [p < 0]."""
     functions = {f.name: f for f in field.functions}
-    moved = {_partner(field, functions[name]): name for name, side in sides.items() if side}
+    moved = {_partner(field, functions[name]): name for name, above in up.items() if above}
     result = field.constant(0)
-    for monomial, coefficient in without(field, poly, frozenset(sides)).terms.items():
+    for monomial, coefficient in without(field, poly, frozenset(up)).terms.items():
         bound, entries = flatten(monomial)
         here = [(e, p) for e, p in entries if e.name in moved]
         for names in itertools.product(*((e.name, moved[e.name]) for e, _ in here)):

@@ -96,7 +96,7 @@ def _pad(space: Space, eqn: JaxprEqn, a: Array, value: Array) -> Array:
         size = given_size(a, axis)
         target = size + (size - 1) * inner + low + high
         stride = space.strides.get((len(a.dims), axis, str(target)))
-        if 0 <= low <= inner == low + high and stride == inner + 1:
+        if stride is not None and 0 <= low <= inner == low + high and stride == inner + 1:
             a = among(space, a, axis, int(low), stride)
             continue
         places, rest = np.divmod(np.arange(target) - low, inner + 1)

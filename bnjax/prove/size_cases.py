@@ -21,7 +21,15 @@ from bnjax.prove.limits import TimeUp
 from bnjax.prove.proof import Proof
 from bnjax.prove.questions import Question, recorded, types_heard
 from bnjax.prove.sizes import points, solutions, solved, substituted, value, words
-from bnjax.prove.tracing import Argument, Programs, fingerprint, held_constant, trace, without_custom_rules
+from bnjax.prove.tracing import (
+    Argument,
+    Programs,
+    fingerprint,
+    held_constant,
+    is_instance,
+    trace,
+    without_custom_rules,
+)
 
 DUALITY = "⟨dy, Jv⟩ = ⟨VJP(dy), v⟩"
 _CASES = 24  # cases that questions may make
@@ -59,6 +67,7 @@ class Examination:
     suspects: list[dict[str, int]] = field(default_factory=list)
     numbers: list[dict[str, int]] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
+    general: Programs | None = None  # traced at symbolic sizes
     compares: bool = False  # whether a truth value depends on the data
 
     @property
@@ -91,6 +100,7 @@ def examine(
     seen = Examination(op, primal, arguments, deadline, reads_quotients)
     whole = _piece(seen, {name: name for name in seen.symbols})
     seen.proof = whole.proof
+    seen.general = whole.programs
     if whole.programs is not None:
         seen.held = held_constant(whole.programs)
     _look_into_questions(seen, whole)
@@ -244,6 +254,8 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
     except (Exception, SystemExit) as error:  # the user's code, at shapes it may never have seen
         reason = f"tracing failed: {one_line(error)}"
         return Piece(sizes, Proof("refused", "", reason=reason), questions=tuple(questions))
+    if seen.general is not None and seen.shown and is_instance(programs, seen.general, sizes):
+        return Piece(sizes, Proof("proved", ""), questions=tuple(questions), programs=programs)
     try:
         derivation = derive(programs, seen.deadline - time.monotonic())
         failing = _failing_equation(derivation)

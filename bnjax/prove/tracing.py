@@ -260,10 +260,20 @@ def fingerprint(programs: Programs) -> list[str]:
     return [mark for jaxpr in traced for mark in marks(jaxpr)]
 
 
+def is_instance(programs: Programs, general: Programs, sizes: Mapping[str, Any]) -> bool:
+    """True only if programs are those of symbolic sizes with numbers put in: what is proved holds of them."""
+    here, there = fingerprint(programs), fingerprint(general)
+    for name, size in sizes.items():
+        there = [re.sub(rf"\b{name}\b", str(size), mark) for mark in there]
+    return here == there
+
+
 def marks(jaxpr: ClosedJaxpr) -> list[str]:
     """A program's equations, literals and constants, as text."""
-    found = [re.sub(r"0x[0-9a-f]+", "", str(jaxpr))]
-    found += [str(np.asarray(constant).tobytes()) for constant in jaxpr.consts]
+    text = re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
+    found = [re.sub(r"\bnp\.int\d+\((-?\d+)\)", r"\1", text)]
+    inside = (v for eqn in equations(jaxpr) for v in eqn.params.values() if isinstance(v, ClosedJaxpr))
+    found += [str(np.asarray(constant).tobytes()) for held in (jaxpr, *inside) for constant in held.consts]
     literals = (atom.val for eqn in equations(jaxpr) for atom in eqn.invars if isinstance(atom, Literal))
     return found + [repr(literal) for literal in literals]
 

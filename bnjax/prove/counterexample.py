@@ -54,12 +54,16 @@ class _Label(Constant):
 
 
 class _View(NamedTuple):
-    """Two programs of the same arguments, which are to agree, and the functions that they are traces of."""
+    """Two programs of the same arguments, which are to agree, and the functions that they are traces of.
+
+    Where nothing is differentiated, numbers that are compared may be equal: a value has no kinks.
+    """
 
     names: tuple[str, ...]
     arguments: tuple[Argument, ...]
     programs: tuple[ClosedJaxpr, ClosedJaxpr]
     runs: tuple[Callable[..., list[jax.Array]], Callable[..., list[jax.Array]]]
+    differentiated: bool
 
 
 def find_counterexample(
@@ -160,12 +164,14 @@ def _views(
             (*programs.cotangents, *arguments),
             (programs.op_vjp, programs.primal_vjp),
             (differentiated(op), differentiated(primal)),
+            differentiated=True,
         ),
         _View(
             tuple(f"{name} where nothing is differentiated" for name in (*outputs, *others)),
             arguments,
             (programs.op, programs.primal),
             (plain(op), plain(primal)),
+            differentiated=False,
         ),
     ]
 
@@ -196,7 +202,10 @@ def _search(view: _View, points: int, deadline: float) -> Counterexample | None:
 def _disagreement(view: _View, source: random.Random) -> Counterexample | None:
     point = {a.name: _draw(a, source) for a in view.arguments}
     exact = Arithmetic()
-    got, expected = (evaluate(program, list(point.values()), exact) for program in view.programs)
+    given = list(point.values())
+    if not view.differentiated:
+        given = list(map(_as_constants, given))
+    got, expected = (evaluate(program, given, exact) for program in view.programs)
     unseen = None
     for number, (what, mine, theirs) in enumerate(zip(view.names, got, expected, strict=True)):
         for index in np.ndindex(mine.shape):
@@ -224,6 +233,14 @@ def _in_float64(
             return None
     far = abs(a - b) > 1e-9 * max(abs(a), abs(b), 1e-3)
     return (a, b) if far or math.isnan(a) != math.isnan(b) else None
+
+
+def _as_constants(value: np.ndarray) -> np.ndarray:
+    result = value.copy()
+    for index in np.ndindex(value.shape):
+        if type(value[index]) is Fraction:
+            result[index] = Constant(value[index])
+    return result
 
 
 def _numeric(value: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from bnjax.prove.definitions import Function
 from bnjax.prove.derivation import Derivation
 from bnjax.prove.field import Field
 from bnjax.prove.functions import function_of
+from bnjax.prove.inequalities import exclude_each_other
 from bnjax.prove.monomials import Entry, entries_of, flatten
 from bnjax.prove.vanishing import Question, names_in, vanishes, with_numbers, without
 
@@ -51,27 +52,33 @@ def _without_idle(field: Field, poly: Poly, everywhere: Question) -> Poly:
     return poly
 
 
-def agree(derivation: Derivation, hand: Array, reference: Array) -> bool:
-    """Whether two arrays are equal at every point, or off the kinks, with what is shown on them.
+def are_equal(derivation: Derivation, hand: Array, reference: Array, off_kinks: bool = False) -> bool:
+    """Whether two arrays are equal at every point, or at least off the kinks."""
+    pair = _as_polys(derivation, hand, reference)
+    if pair is None:
+        return False
+    field, excluded = derivation.field, left_out(derivation.field) if off_kinks else frozenset()
+    return vanishes(field, field.reduce(pair[0] - pair[1]), Question(derivation.linear(), excluded))
 
-    What is not shown there becomes an open obligation.
+
+def look_at_kinks(derivation: Derivation, pairs: Sequence[tuple[Array, Array]]) -> None:
+    """What the cotangents, which are JAX's off the kinks, are on them; an open obligation if not shown.
+
+    They are looked at together: of max(a, b), where a = b, (1, 0), (0, 1) and (½, ½) are derivatives on
+    a side, or a mean of them, and (1, 1) is not, though each of its numbers is one of theirs.
     """
-    field, linear = derivation.field, derivation.linear()
-    hand, reference = over_the_same(derivation.space, hand, reference)
-    if hand.dims != reference.dims:
-        return False
-    difference = field.reduce(finite(hand) - finite(reference))
-    everywhere = Question(linear)
-    if vanishes(field, difference, everywhere):
-        return True
-    off = Question(linear, left_out(field))
-    if not vanishes(field, difference, off):
-        return False
-    touched = [f for f in _occurring(field, [difference]) if f.name in off.excluded]
-    if not _lies_between(field, finite(hand), finite(reference), touched, off):
+    field, off = derivation.field, Question(derivation.linear(), left_out(derivation.field))
+    polys = [pair for pair in (_as_polys(derivation, *p) for p in pairs) if pair is not None]
+    differences = [field.reduce(hand - reference) for hand, reference in polys]
+    touched = [f for f in _occurring(field, differences) if f.name in off.excluded]
+    if not _lie_between(field, polys, touched, off):
         for function in touched:
             field.require(_words(field, function), False)
-    return True
+
+
+def _as_polys(derivation: Derivation, hand: Array, reference: Array) -> tuple[Poly, Poly] | None:
+    hand, reference = over_the_same(derivation.space, hand, reference)
+    return (finite(hand), finite(reference)) if hand.dims == reference.dims else None
 
 
 def vanishes_off(derivation: Derivation, poly: Poly) -> bool:
@@ -101,30 +108,51 @@ def _words(field: Field, function: Function) -> str:
     return f"{function.argument} {'≠ 0' if thin else 'is ≠ 0, or 0 nearby as well'}"
 
 
-def _lies_between(
-    field: Field, hand: Poly, reference: Poly, touched: Sequence[Function], off: Question
+def _lie_between(
+    field: Field, pairs: Sequence[tuple[Poly, Poly]], touched: Sequence[Function], off: Question
 ) -> bool:
-    """Whether on the kinks `hand` is the reference of one side, or the mean of the sides."""
+    """Whether on the kinks the hand cotangents are the references of one side, or the mean of the sides."""
     if any(f.kind != ZERO for f in touched):
         return False
+    everywhere = Question(off.linear)
     for up in _directions(field, touched):
-        if vanishes(field, hand - _on_the_side(field, reference, up), Question(off.linear)):
+        if all(vanishes(field, hand - _on_the_side(field, other, up), everywhere) for hand, other in pairs):
             return True
     names = [f.name for f in touched]
-    if len(touched) > _TOGETHER or _mixed(hand - reference, names):
+    if len(touched) > _TOGETHER or any(_mixed(hand - other, names) for hand, other in pairs):
         return False
-    reference = without(field, reference, off.excluded)
-    for count in range(1, len(touched) + 1):
-        for tied in itertools.combinations(touched, count):
-            above = [_partner(field, f) for f in tied]
-            here = with_numbers(field, hand, _same((f.name for f in tied), 1) | _same(above, 0))
-            choices = itertools.product((Fraction(0), Fraction(1)), repeat=count)
-            sides = [with_numbers(field, reference, dict(zip(above, side, strict=True))) for side in choices]
-            mean = sum(sides, field.constant(0)) * field.constant(Fraction(1, len(sides)))
-            there = replace(off, null=tuple(f.argument for f in tied))
-            if not any(vanishes(field, here - side, there) for side in (*sides, mean)):
-                return False
-    return True
+    tied = (t for count in range(1, len(touched) + 1) for t in itertools.combinations(touched, count))
+    return all(_is_a_side(field, pairs, kinks, off) for kinks in tied)
+
+
+def _is_a_side(
+    field: Field, pairs: Sequence[tuple[Poly, Poly]], tied: Sequence[Function], off: Question
+) -> bool:
+    """Whether where these p are 0, and no others, the cotangents are those of a side, or of their mean."""
+    above = [_partner(field, f) for f in tied]
+    there = replace(off, null=tuple(f.argument for f in tied))
+    sides = [
+        dict(zip(above, map(Fraction, side), strict=True))
+        for side in itertools.product((0, 1), repeat=len(tied))
+        if _is_met(field, tied, side)
+    ]
+    here = [
+        with_numbers(field, hand, _same((f.name for f in tied), 1) | _same(above, 0)) for hand, _ in pairs
+    ]
+    others = [without(field, other, off.excluded) for _, other in pairs]
+    choices = [[with_numbers(field, other, side) for other in others] for side in sides]
+    share = field.constant(Fraction(1, max(1, len(choices))))
+    mean = [sum(column, field.constant(0)) * share for column in zip(*choices, strict=True)]
+    return any(
+        all(vanishes(field, a - b, there) for a, b in zip(here, choice, strict=True))
+        for choice in (*choices, mean)
+    )
+
+
+def _is_met(field: Field, tied: Sequence[Function], side: Sequence[int]) -> bool:
+    """Whether some point nearby may lie on this side of each kink."""
+    signed = [f.argument if up else -f.argument for f, up in zip(tied, side, strict=True)]
+    return not exclude_each_other(field, signed, ())
 
 
 def _directions(field: Field, touched: Sequence[Function]) -> Iterator[dict[str, bool]]:

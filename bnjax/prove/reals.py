@@ -116,7 +116,26 @@ def _decide(difference) -> bool:
 
 
 class Constant(Fraction):
-    """A rational that the program itself holds: equal ones are equal nearby as well."""
+    """A rational that the program itself holds, or computes of such: equal ones are equal nearby as well."""
+
+    def __neg__(self) -> "Constant":
+        return Constant(super().__neg__())
+
+    def __add__(self, other):
+        return _held(super().__add__(other), other)
+
+    def __sub__(self, other):
+        return _held(super().__sub__(other), other)
+
+    def __mul__(self, other):
+        return _held(super().__mul__(other), other)
+
+    def __truediv__(self, other):
+        return _held(super().__truediv__(other), other)
+
+
+def _held(value, other):
+    return Constant(value) if isinstance(other, Constant) else value
 
 
 def rising(function: Callable[[Fraction], Enclosure], value):

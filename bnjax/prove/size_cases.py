@@ -310,12 +310,15 @@ def _failing_equation(derivation: Derivation) -> str:
     """The first equation of the claim that the algebra does not show; empty if it shows all."""
     programs = derivation.programs
     for side in ("op", "op under vjp", "primal under vjp"):
-        pairs = zip(derivation.values[side], derivation.values["primal"], strict=True)
-        if not all(kinks.agree(derivation, a, b) for a, b in pairs):
+        values = zip(derivation.values[side], derivation.values["primal"], strict=True)
+        if not all(kinks.are_equal(derivation, a, b) for a, b in values):
             return f"the value of {side} = the value of primal"
-    floats = [a.name for a in programs.arguments if a.differentiated]
-    grads = zip(floats, derivation.gradients["op"], derivation.gradients["primal"], strict=True)
-    for name, hand, reference in grads:
-        if not kinks.agree(derivation, hand, reference):
-            return f"the hand cotangent of {name} = autodiff's"
+    pairs = list(zip(derivation.gradients["op"], derivation.gradients["primal"], strict=True))
+    different = [k for k, pair in enumerate(pairs) if not kinks.are_equal(derivation, *pair)]
+    for k in different:
+        if not kinks.are_equal(derivation, *pairs[k], off_kinks=True):
+            floats = [a.name for a in programs.arguments if a.differentiated]
+            return f"the hand cotangent of {floats[k]} = autodiff's"
+    if different:
+        kinks.look_at_kinks(derivation, pairs)
     return "" if kinks.vanishes_off(derivation, derivation.duality) else DUALITY

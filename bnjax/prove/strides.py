@@ -36,11 +36,9 @@ def is_cut(space: Space, a: Array, axis: int, start: int, stride: int, count: in
     given = all(size.isdigit() for size in dim)
     if stride < 2 or not 0 <= start < stride or not given or math.prod(map(int, dim)) != count * stride:
         return False
-    if dim[-1] == str(stride):
-        return True
     if len(dim) == 1 and key not in space.strides and not _is_indexed(space.field, a, axis):
         raise Cut(key, stride)
-    return False
+    return dim[-1] == str(stride)
 
 
 def _is_indexed(field: Field, a: Array, axis: int) -> bool:

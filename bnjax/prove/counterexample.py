@@ -200,7 +200,8 @@ def _search(view: _View, points: int, deadline: float) -> Counterexample | None:
 
 
 def _disagreement(view: _View, source: random.Random) -> Counterexample | None:
-    point = {a.name: _draw(a, source) for a in view.arguments}
+    number = _simple if view.differentiated or source.random() < 0.5 else _often_equal
+    point = {a.name: _draw(a, source, number) for a in view.arguments}
     exact = Arithmetic()
     given = list(point.values())
     if not view.differentiated:
@@ -251,6 +252,10 @@ def _numeric(value: np.ndarray) -> np.ndarray:
 
 def _simple(source: random.Random) -> Fraction:
     return Fraction(source.randint(-6, 6), source.choice((1, 1, 2)))
+
+
+def _often_equal(source: random.Random) -> Fraction:
+    return Fraction(source.randint(-1, 2))
 
 
 def _anywhere(source: random.Random) -> Fraction:

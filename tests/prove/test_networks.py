@@ -120,8 +120,8 @@ def test_two_kinks_at_once_are_looked_at_together():
 OTHER_VALUES = {
     "at 0": (lambda x: jnp.where(x == 0, 5.0, x), lambda x: x),
     "the jump's other side": (lambda x: jnp.where(x >= 0, x + 1, x), lambda x: jnp.where(x > 0, x + 1, x)),
-    "where two are equal": (lambda x: (x == x[::-1]) * 3.0 + x, lambda x: x),
-    "at a multiple": (lambda x: jnp.where(2 * x == 3, 5.0, x), lambda x: x),
+    "where two are equal": (lambda x: (x[0] == x[1]) * 3.0 + x, lambda x: x),
+    "at 2": (lambda x: jnp.where(2 * x == 4, 5.0, x), lambda x: x),
     "of the largest": (lambda x: (x == x.max()).sum() * jnp.ones(()), lambda x: jnp.ones(()) + 0 * x[0]),
 }
 
@@ -133,6 +133,12 @@ def test_a_value_that_is_wrong_on_a_thin_set_is_wrong(name):
     proof = prove_vjp(op, primal, "3")
     assert proof.status == "refuted", str(proof)
     assert proof.counterexample.what == "the output where nothing is differentiated"
+
+
+def test_a_value_that_is_wrong_at_one_odd_number_is_at_least_not_called_right():
+    proof = prove_vjp(lambda x: jnp.where(97 * x == 31, 5.0, x), lambda x: x, "3")
+    assert proof.status == "refused"
+    assert "the value" in proof.reason
 
 
 TWO = {  # cotangents of max(a, b) where a = b, and what is claimed

@@ -24,7 +24,8 @@ def pairs(x):
 
 def put(size, starts, parts):
     return sum(
-        jnp.zeros((p.shape[0], size)).at[:, s :: len(starts)].set(p) for s, p in zip(starts, parts, strict=True)
+        jnp.zeros((p.shape[0], size)).at[:, s :: len(starts)].set(p)
+        for s, p in zip(starts, parts, strict=True)
     )
 
 

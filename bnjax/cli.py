@@ -195,8 +195,8 @@ def verify(
 
     A line for each theorem: whether check_vjp finds nothing wrong, what prove_vjp says for every batch
     size, how many planted wrong rules each of them catches, and a certified bound on float32 rounding.
-    Exit code 1 if anything falls. With --json or --html a line for each lemma beyond the chapter follows, and
-    what shows each mistake is written too: some minutes more.
+    Exit code 1 if anything falls. With --json or --html a line for each lemma beyond the chapter and for both
+    networks follows, and what shows each mistake is written too: some minutes more.
 
     With --coq DIR: each theorem for vectors, matrices and images, printed from the traced programs and
     checked by Coq's kernel (apt-get install coq libcoq-coquelicot). Its --json is another file.
@@ -213,6 +213,7 @@ def verify(
     if html_file is not None:
         from bnjax.verify import page as pages  # before the work: what it needs may not be installed
     from bnjax.verify import verdicts
+    from bnjax.verify.networks import network_verdicts
     from bnjax.verify.planted import MUTANTS
 
     _need_device()
@@ -225,12 +226,16 @@ def verify(
     for verdict in verdicts.lemma_verdicts() if explained else ():
         lemmas.append(verdict)
         print(verdicts.line(verdicts.row(verdict)), flush=True)
-    written = verdicts.as_json(theorems, lemmas) if explained else ""
+    networks = []
+    for network in network_verdicts() if explained else ():
+        networks.append(network)
+        print(verdicts.line(verdicts.network_row(network)), flush=True)
+    written = verdicts.as_json(theorems, lemmas, networks) if explained else ""
     if json_file is not None:
         json_file.write_text(written)
     if html_file is not None:
         html_file.write_text(pages.build(pages.Found(json.loads(written))))
-    if not all(verdict.ok for verdict in (*theorems, *lemmas)):
+    if not all(verdict.ok for verdict in [*theorems, *lemmas]) or not all(n.ok for n in networks):
         raise typer.Exit(1)
 
 

@@ -23,6 +23,7 @@ _ELEMENTS = 4096  # of the largest argument: exact arithmetic is slow
 _MOST = 2**17  # where no fewer are to be had, at sizes of 1
 _POINTS, _FEWER = 24, 4  # points at the first sizes, and at each one after them
 _FIRST = 2
+_SHOWN = 256  # numbers of an array
 
 
 @dataclass(frozen=True)
@@ -200,8 +201,8 @@ def _search(view: _View, points: int, deadline: float) -> Counterexample | None:
 
 
 def _disagreement(view: _View, source: random.Random) -> Counterexample | None:
-    number = _simple if view.differentiated or source.random() < 0.5 else _often_equal
-    point = {a.name: _draw(a, source, number) for a in view.arguments}
+    drawn = _simple if view.differentiated or source.random() < 0.5 else _often_equal
+    point = {a.name: _draw(a, source, drawn) for a in view.arguments}
     exact = Arithmetic()
     given = list(point.values())
     if not view.differentiated:
@@ -299,6 +300,8 @@ def _number(value) -> str:
 
 
 def _text(value) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_text, value))}]"
-    return str(value)
+    """Nested lists as Python writes them; an array of many numbers by its shape."""
+    shape = np.shape(value)
+    if math.prod(shape) > _SHOWN:
+        return f"{' × '.join(map(str, shape))} numbers, in .point"
+    return f"[{', '.join(map(_text, value))}]" if isinstance(value, list) else str(value)

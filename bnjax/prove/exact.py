@@ -27,6 +27,7 @@ from jax.typing import DTypeLike
 from bnjax.jaxprs import called, shaped, walk
 from bnjax.prove import reals
 from bnjax.prove.exact_convolution import convolved
+from bnjax.prove.exact_loops import LOOPS
 from bnjax.prove.exact_places import PLACES
 from bnjax.prove.reals import Constant, Enclosure, NotEvaluated, Unsupported, exact_root
 
@@ -75,6 +76,9 @@ def evaluate(jaxpr: ClosedJaxpr, args: Sequence[np.ndarray], arithmetic: Arithme
         inner = called(eqn)
         if inner is not None:
             return evaluate(inner, operands, arithmetic)
+        if eqn.primitive in LOOPS:
+            run = functools.partial(evaluate, arithmetic=arithmetic)
+            return LOOPS[eqn.primitive](eqn, run, *operands)
         return _results(eqn, operands, arithmetic)
 
     return walk(jaxpr, args, equation, functools.partial(array_of, arithmetic=arithmetic))
@@ -354,6 +358,7 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.dot_general_p: lambda eqn, arithmetic, a, b: contraction(eqn.params["dimension_numbers"], a, b),
     jaxs.erf_p: _apply(lambda f, v: f("erf", v)),
     jaxs.erfc_p: _apply(lambda f, v: 1 - f("erf", v)),
+    jaxs.empty2_p: lambda eqn, arithmetic: np.full(shaped(eqn.outvars[0]).shape, math.nan, object),
     jaxs.exp_p: _apply(lambda f, v: Constant(0) if _is_bottom(v) else f("exp", v)),
     jaxs.expm1_p: _apply(lambda f, v: f("exp", v) - 1),
     jaxs.floor_p: _rounded_to(math.floor, 1),

@@ -16,6 +16,7 @@ from bnjax.prove.reals import Unsupported
 from bnjax.verify.exhibit import exhibit
 from bnjax.verify.gradient_bounds import STATED, GradientBounds, bounds_are_computed, bounds_are_reached
 from bnjax.verify.lemmas import LEMMAS, RESTS_ON, Lemma, example
+from bnjax.verify.networks import NetworkVerdict
 from bnjax.verify.planted import GRADIENT, Mutant
 from bnjax.verify.planted.lemmas import MISTAKES
 from bnjax.verify.provenance import provenance
@@ -231,18 +232,26 @@ def row(verdict: Verdict) -> tuple[str, ...]:
     )
 
 
+def network_row(verdict: NetworkVerdict) -> tuple[str, ...]:
+    """The same of a network, which the checker is not given."""
+    fallen = f"{verdict.planted['proof'] == 'refuted':d}/1"
+    return (verdict.name, "–", verdict.proof, "–", fallen, "no bound")
+
+
 def line(cells: Sequence[str]) -> str:
     """Cells as a line of the terminal's table."""
     widths = (36, 9, 13, 17, 17, 19)
     return "".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def as_json(theorems: Sequence[Verdict], lemmas: Sequence[Verdict] = ()) -> str:
+def as_json(
+    theorems: Sequence[Verdict], lemmas: Sequence[Verdict] = (), networks: Sequence[NetworkVerdict] = ()
+) -> str:
     """All verdicts as a JSON document, with what they depend on."""
+    lists: dict[str, Sequence[Any]] = {"theorems": theorems, "lemmas": lemmas, "networks": networks}
     found = {
-        "ok": all(verdict.ok for verdict in (*theorems, *lemmas)),
+        "ok": all(verdict.ok for rows in lists.values() for verdict in rows),
         "provenance": provenance(),
-        "theorems": [asdict(verdict) | {"ok": verdict.ok} for verdict in theorems],
-        "lemmas": [asdict(verdict) | {"ok": verdict.ok} for verdict in lemmas],
+        **{name: [asdict(row) | {"ok": row.ok} for row in rows] for name, rows in lists.items()},
     }
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"

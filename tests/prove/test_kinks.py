@@ -18,7 +18,7 @@ from tests.prove.rules import with_rule
 
 # the shares of the cotangent that the two sides take on a tie
 SHARES = ((1, 0), (0, 1), (0.5, 0.5), (1, 1), (0, 0), (2, -1))
-SEEDS = [pytest.param(seed, marks=() if seed < 16 else pytest.mark.slow) for seed in range(160)]
+SEEDS = [pytest.param(seed, marks=() if seed < 12 or seed == 92 else pytest.mark.slow) for seed in range(160)]
 
 
 def random_tree(source, depth, arguments):

@@ -15,7 +15,7 @@ import bnjax
 from bnjax import THEOREMS, cli
 from bnjax.check.refusal import refuses
 from bnjax.prove import rounding
-from bnjax.verify import verdicts
+from bnjax.verify import networks, verdicts
 from bnjax.verify.gradient_bounds import STATED
 from bnjax.verify.lemmas import LEMMAS, RESTS_ON
 from bnjax.verify.planted import GRADIENT, MUTANTS
@@ -158,6 +158,7 @@ def run(monkeypatch, capsys, *arguments):
 def test_the_command_writes_a_table_and_json(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(bnjax, "THEOREMS", (CENTERING,))
     monkeypatch.setattr(verdicts, "lemma_verdicts", lambda: ())
+    monkeypatch.setattr(networks, "network_verdicts", lambda: ())
     code, captured = run(monkeypatch, capsys, "--json", tmp_path / "v.json")
     assert code == 0
     header, row = captured.out.splitlines()
@@ -251,6 +252,7 @@ def test_every_lemma_has_mistakes_and_rests_on_what_is_there():
 def test_the_command_exits_with_1_if_anything_falls(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(bnjax, "THEOREMS", (dataclasses.replace(CENTERING, op=forgetful_center),))
     monkeypatch.setattr(verdicts, "lemma_verdicts", lambda: ())
+    monkeypatch.setattr(networks, "network_verdicts", lambda: ())
     code, captured = run(monkeypatch, capsys, "--json", tmp_path / "v.json")
     assert code == 1
     assert "WRONG" in captured.out

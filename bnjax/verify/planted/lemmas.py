@@ -19,15 +19,15 @@ _SIZES = {"N": 2, "C": 3}  # of the letters that are not the batch's
 _LEMMAS = {lemma.name: lemma for lemma in LEMMAS}
 
 
-def _mutant(lemma: Lemma, error: str, op: Callable[..., Any], *, real: bool = True) -> Mutant:
+def _mutant(lemma: Lemma, error: str, op: Callable[..., Any]) -> Mutant:
     def arguments(n: int) -> tuple[Any, ...]:
         return tuple(example(lemma, {**_SIZES, "n": n}))
 
     name = f"{lemma.name}/{error}"
-    return Mutant(name, lemma.name, op, lemma.primal, arguments, real, lemma.shapes, lemma.positive)
+    return Mutant(name, lemma.name, op, lemma.primal, arguments, True, lemma.shapes, lemma.positive)
 
 
-def _of(name: str, errors: Mapping[str, Change], *, real: bool = True) -> tuple[Mutant, ...]:
+def _of(name: str, errors: Mapping[str, Change]) -> tuple[Mutant, ...]:
     """The lemma's primal with its right cotangents, but for what is changed in them."""
     lemma = _LEMMAS[name]
 
@@ -42,7 +42,7 @@ def _of(name: str, errors: Mapping[str, Change], *, real: bool = True) -> tuple[
         op.defvjp(lambda *args: (lemma.primal(*args), args), backward)
         return op
 
-    return tuple(_mutant(lemma, error, rule(change), real=real) for error, change in errors.items())
+    return tuple(_mutant(lemma, error, rule(change)) for error, change in errors.items())
 
 
 def _vjp(function: Callable[..., Any], args: tuple[Any, ...], dy: Any) -> tuple[Any, ...]:
@@ -138,7 +138,6 @@ _RELU = _of(
     },
 )
 
-# of these two the prover reads nothing yet: the checker alone is held to them
 _CONVOLUTION = _of(
     "3×3 convolution",
     {
@@ -149,7 +148,6 @@ _CONVOLUTION = _of(
         "dk upside down": lambda args, dy, c: (c[0], c[1][::-1]),
         "dk a mean over images": lambda args, dy, c: (c[0], c[1] / args[0].shape[0]),
     },
-    real=False,
 )
 _POOL = _of(
     "2×2 max pool",
@@ -159,7 +157,6 @@ _POOL = _of(
             jnp.zeros_like(args[0]).at[:, ::2, ::2].set(dy),
         ),
     },
-    real=False,
 )
 
 _EPSILON = tuple(m for m in VECTOR if m.theorem is batch_norm and m.name.split("/")[1].startswith("ε"))

@@ -286,6 +286,19 @@ def is_thin(field: Field, poly: Poly) -> bool:
     return never_zero and _are_analytic(field, poly)
 
 
+def is_alike_at_each_size(poly: Poly) -> bool:
+    """Whether what is not 0 everywhere at some sizes is so at none: x_i, and not Σ_i x_i − x_j, or (n − 7)·x_i."""
+    atoms = poly.ring.atoms
+    entries = {entry for monomial in poly.terms for entry, _ in entries_of(monomial)}
+    sums = (f for monomial in poly.terms for f, _ in monomial if isinstance(f, Sum))
+    apart = len({entry.name for entry in entries}) == len(entries)
+    return (
+        apart
+        and not any(atoms[e.name].size for e in entries)
+        and not any(not size.isdigit() for factor in sums for size in factor.sizes)
+    )
+
+
 def _are_analytic(field: Field, poly: Poly) -> bool:
     return all(_is_analytic(field, entry, power) for m in poly.terms for entry, power in entries_of(m))
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from bnjax.errors import one_line
 from bnjax.prove import kinks
 from bnjax.prove.algebra import Outside
+from bnjax.prove.comparisons import is_alike_at_each_size
 from bnjax.prove.derivation import Derivation, derive
 from bnjax.prove.field import Obligation
 from bnjax.prove.interpreter import Refusal
@@ -44,6 +45,7 @@ class Piece(NamedTuple):
     fails: bool = False  # an equation of the claim was not shown
     questions: tuple[Question, ...] = ()
     programs: Programs | None = None
+    any_size: bool = False  # what was shown holds of each size, with nothing taken for granted of it
 
     @property
     def where(self) -> str:
@@ -67,7 +69,7 @@ class Examination:
     suspects: list[dict[str, int]] = field(default_factory=list)
     numbers: list[dict[str, int]] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
-    general: Programs | None = None  # traced at symbolic sizes
+    general: Programs | None = None  # traced at symbolic sizes, where it is proved of each of them
     compares: bool = False  # whether a truth value depends on the data
 
     @property
@@ -100,7 +102,7 @@ def examine(
     seen = Examination(op, primal, arguments, deadline, reads_quotients)
     whole = _piece(seen, {name: name for name in seen.symbols})
     seen.proof = whole.proof
-    seen.general = whole.programs
+    seen.general = whole.programs if whole.any_size else None
     if whole.programs is not None:
         seen.held = held_constant(whole.programs)
     _look_into_questions(seen, whole)
@@ -267,14 +269,18 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
         return Piece(sizes, _refusal(error), questions=tuple(questions), programs=programs)
     if failing == DUALITY and not _symbols(sizes) and _agrees_without_custom_rules(seen, arguments):
         failing = ""
-    seen.compares |= bool(kinks.left_out(derivation.field))
+    left_out = kinks.left_out(derivation.field)
+    seen.compares |= bool(left_out)
+    # a comparison of sizes has another outcome at some; what is thin at most of them may not be at small ones
+    thin = (f.argument for f in derivation.field.functions if f.name in left_out)
+    any_size = not derivation.space.equations and all(map(is_alike_at_each_size, thin))
     questions += [Question(zero, claim, "") for zero, claim in derivation.space.equations]
     obligations = tuple(derivation.field.obligations.values())
     status = "proved" if all(o.discharged for o in obligations) else "conditional"
     proof = Proof(status, "", obligations, kinks=kinks.words(derivation))
     if failing:
         proof = replace(proof, status="refused", reason=f"{failing} was not shown")
-    return Piece(sizes, proof, bool(failing), tuple(questions), programs)
+    return Piece(sizes, proof, bool(failing), tuple(questions), programs, any_size)
 
 
 def _with_quotients(seen: Examination, exactly: Derivation, failing: str) -> tuple[Derivation, str]:

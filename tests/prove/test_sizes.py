@@ -257,3 +257,45 @@ def test_the_numbers_are_small_and_mixed_and_fit_in_memory():
     assert any(m < n for m, n in pairs)
     assert any(m > n for m, n in pairs)
     assert max(math.prod(sizes.values()) for sizes in points(["H", "N", "W"], 3)) <= 2**20
+
+
+COUNTED = {
+    "ones": lambda x: jnp.ones(x.shape[0]).sum(),
+    "ones of another dtype": lambda x: jnp.ones(x.shape[0], jnp.int32).sum(),
+    "the identity": lambda x: jnp.eye(x.shape[0]).sum(),
+    "what is one": lambda x: (x * 0 + 1).sum(),
+    "a norm": lambda x: jnp.square(jnp.ones_like(x)).sum(),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_size_that_the_program_counts_itself_is_no_program_of_every_size(name):
+    """Traced at 19 it is the program of all n, which was shown with n ≠ 19 taken for granted."""
+    counted = COUNTED[name]
+
+    def factor(x):
+        return jnp.where(counted(x) == 19, 2.0, 1.0)
+
+    wrong = with_rule(jnp.square, lambda args, dy: (2 * args[0] * dy * factor(args[0]),))
+    for op in (wrong, lambda x: x * x * factor(x)):
+        proof = prove_vjp(op, jnp.square, "n")
+        assert proof.status in ("refused", "refuted"), str(proof)
+
+
+THIN_BUT_AT_ONE = {
+    "a square of a sum": lambda x: x.sum() ** 2 - (x * x).sum(),
+    "a variance": lambda x: jnp.square(x - x.mean()).sum(),
+    "a difference of entries": lambda x: x[0] - x[-1],
+    "a size": lambda x: (x.shape[0] - 1) * (x.sum() - 3),
+}
+
+
+@pytest.mark.parametrize("name", THIN_BUT_AT_ONE)
+def test_what_is_zero_at_one_element_is_looked_at_there(name):
+    compared = THIN_BUT_AT_ONE[name]
+
+    def backward(args, dy):
+        return (2 * args[0] * dy * jnp.where(compared(args[0]) == 0, 2.0, 1.0),)
+
+    proof = prove_vjp(with_rule(jnp.square, backward), jnp.square, "n")
+    assert proof.status in ("refused", "refuted"), str(proof)

@@ -40,6 +40,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,7 @@ class Outside(Exception):
 class Atom:
     """An array of reals: the sizes of its indices, and what is known of its entries.
 
-    `quotient` is what a literal is read as (`bnjax.prove.literals`).
+    `literal` is what a literal is read as (`bnjax.prove.literals`).
     """
 
     name: str
@@ -79,7 +80,7 @@ class Atom:
     positive: bool = False
     boolean: bool = False
     size: bool = False
-    quotient: Fraction | None = None
+    literal: Any = None
 
 
 class Poly:

@@ -23,6 +23,7 @@ import numpy as np
 from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly
 from bnjax.prove.field import Field
 from bnjax.prove.functions import argument_of, function_of
+from bnjax.prove.literals import with_literals, with_readings
 from bnjax.prove.monomials import Entry, Factor, Monomial, Sum, entries_of
 from bnjax.prove.rewriting import rule_for
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN
@@ -47,7 +48,7 @@ def zero(field: Field, poly: Poly) -> Poly:
 
 
 def _above(field: Field, poly: Poly) -> Poly:
-    poly = field.split(poly)[0]
+    poly = _read(field, field.split(poly)[0])
     choice = _choice(field, poly)
     if choice is not None:
         return _by_choice(field, poly, choice, lambda case: above(field, case))
@@ -73,7 +74,7 @@ def _above(field: Field, poly: Poly) -> Poly:
 
 
 def _zero(field: Field, poly: Poly) -> Poly:
-    poly = field.split(poly)[0]
+    poly = _read(field, field.split(poly)[0])
     choice = _choice(field, poly)
     if choice is not None:
         return _by_choice(field, poly, choice, lambda case: zero(field, case))
@@ -287,7 +288,7 @@ def is_thin(field: Field, poly: Poly) -> bool:
 
 
 def is_alike_at_each_size(poly: Poly) -> bool:
-    """Whether what is not 0 everywhere at some sizes is so at none: x_i, and not Σ_i x_i − x_j, or (n − 7)·x_i."""
+    """Whether it is 0 everywhere at each size or at none: x_i, and not Σ_i x_i − x_j, or (n − 7)·x_i."""
     atoms = poly.ring.atoms
     entries = {entry for monomial in poly.terms for entry, _ in entries_of(monomial)}
     sums = (f for monomial in poly.terms for f, _ in monomial if isinstance(f, Sum))
@@ -347,6 +348,16 @@ def _normal(field: Field, poly: Poly) -> tuple[Poly, bool]:
     slots = field.rename(poly, {index: slot for slot, index in enumerate(free)})
     first = slots.terms[min(slots.terms, key=str)]
     return poly * field.constant(1 / first), first < 0
+
+
+def _read(field: Field, poly: Poly) -> Poly:
+    """`poly` with what literals are read as, which must be a multiple of what it is with the literals."""
+    read, exact = with_readings(poly), with_literals(poly)
+    if read == exact:
+        return poly
+    if not read.terms or not exact.terms or _normal(field, read) != _normal(field, exact):
+        raise Outside("a comparison with a rounded literal")
+    return read
 
 
 def _is_positive(field: Field, factor: Factor) -> bool:

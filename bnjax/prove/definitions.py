@@ -27,7 +27,7 @@ from fractions import Fraction
 from typing import TypeGuard
 
 from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Poly
-from bnjax.prove.literals import with_quotients
+from bnjax.prove.literals import with_readings
 from bnjax.prove.monomials import Entry, Factor, Monomial, Sum, entries_of, flatten
 from bnjax.prove.rewriting import Hit, Rule, find_hit, rule_for
 from bnjax.prove.signs import NONNEGATIVE, UNKNOWN, sign
@@ -110,7 +110,7 @@ class Definitions(Tables):
 
     def apply(self, kind: str, argument: Poly, positive: bool = False, boolean: bool = False) -> Poly:
         """The entry of the atom that is the function `kind` of `argument`, made if it is not there."""
-        if boolean and any(self.atoms[name].quotient for name in argument.names()):
+        if boolean and any(self.atoms[name].literal for name in argument.names()):
             raise Outside("a comparison with a rounded literal")
         free = sorted(argument.free())
         slots = self.rename(argument, {index: slot for slot, index in enumerate(free)})
@@ -211,10 +211,10 @@ class Definitions(Tables):
 
     def cleared(self, poly: Poly) -> Poly:
         """`poly` times powers of what is not zero, so that no quotient or root without a rule is left."""
-        poly = with_quotients(self.reduce(poly))
+        poly = with_readings(self.reduce(poly))
         for definition in reversed(self.definitions):
             if poly.terms and definition.rule is None:
-                poly = with_quotients(self.reduce(self._cleared(poly, definition)))
+                poly = with_readings(self.reduce(self._cleared(poly, definition)))
         return poly
 
     def _cleared(self, poly: Poly, definition: Definition) -> Poly:
@@ -254,6 +254,8 @@ class Definitions(Tables):
 
     def _solved(self, name: str, power: int, poly: Poly) -> Rule | None:
         """t**power = poly, solved for the term that is easiest to do without; None if there is none."""
+        if poly.constant():  # √2: its powers are 1 and √2, times numbers
+            return rule_for(Entry(name), power, poly)
         slots = set(range(len(self.atoms[name].sizes)))
         best: tuple[int, Rule] | None = None
         for monomial, coefficient in poly.terms.items():
@@ -276,7 +278,7 @@ class Definitions(Tables):
             return 2 if exponent == 1 and free == slots else None
         name, indices = factor
         atom = self.atoms[name]
-        known = name == INFINITESIMAL or atom.boolean or atom.size or atom.quotient or name in self.tables
+        known = name == INFINITESIMAL or atom.boolean or atom.size or atom.literal or name in self.tables
         if (
             known
             or name in self._frozen
@@ -309,7 +311,7 @@ class Definitions(Tables):
     def _look_again(self) -> None:
         """Relations of the atoms without a solved term, which a new definition may have brought."""
         for definition in self.definitions:
-            taken = definition.rule or definition.in_case or definition.name in self._frozen
+            taken = not _may_relate(definition) or definition.in_case or definition.name in self._frozen
             relation = None if taken else self._relation(definition)
             if relation is not None:
                 self.relations[definition.name] = relation
@@ -344,7 +346,7 @@ class Definitions(Tables):
         others = [
             (self.entry(other.name, slots, -1), self.rename(self.reduce(other.value), dict(enumerate(slots))))
             for other in self.definitions
-            if other.power == 2 and other.rule is None and not other.in_case
+            if other.power == 2 and _may_relate(other) and not other.in_case
             if other.name not in (name, *self.relations)
             for slots in itertools.permutations(range(len(sizes)), len(self.atoms[other.name].sizes))
             if self.atoms[other.name].sizes == tuple(sizes[slot] for slot in slots)
@@ -359,6 +361,11 @@ class Definitions(Tables):
 
 def _is_entry_of(factor: Factor, definition: Definition) -> TypeGuard[Entry]:
     return isinstance(factor, Entry) and factor.name == definition.name
+
+
+def _may_relate(definition: Definition) -> bool:
+    """Whether it has no solved term, but for a number's root."""
+    return definition.rule is None or definition.value.constant() is not None
 
 
 def _distinct(indices: tuple[int, ...]) -> bool:

@@ -19,7 +19,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Primitive
+from jax._src.lax.control_flow.conditionals import platform_index_p
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Primitive
 from jax.extend.core import primitives as jaxs
 from jax.interpreters.ad import add_jaxvals_p as add_any_p
 from jax.typing import DTypeLike
@@ -73,6 +74,9 @@ def evaluate(jaxpr: ClosedJaxpr, args: Sequence[np.ndarray], arithmetic: Arithme
     """The outputs of a jaxpr with concrete shapes at object arrays `args`."""
 
     def equation(eqn: JaxprEqn, operands: list[np.ndarray]) -> list[np.ndarray]:
+        for k, atom in enumerate(eqn.invars):
+            if isinstance(atom, Literal):  # as its dtype holds it, which Python's number need not be
+                operands[k] = array_of(np.asarray(atom.val, shaped(atom).dtype), arithmetic)
         inner = called(eqn)
         if inner is not None:
             return evaluate(inner, operands, arithmetic)
@@ -276,6 +280,24 @@ def _largest(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray
     return result
 
 
+def _smallest(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
+    return _each(operator.neg, _largest(eqn, arithmetic, _each(operator.neg, a)))
+
+
+def _place_of(pick: Callable) -> Callable:
+    """Where the largest or the smallest along an axis is; equal ones decide nothing."""
+
+    def rule(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
+        rows = np.moveaxis(a, eqn.params["axes"][0], -1)
+        result = np.empty(rows.shape[:-1], object)
+        for index in np.ndindex(result.shape):
+            best = functools.reduce(pick, rows[index])
+            result[index] = Constant(next(k for k, value in enumerate(rows[index]) if value is best))
+        return result
+
+    return rule
+
+
 def _select(eqn: JaxprEqn, arithmetic: Arithmetic, which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
     def pick(index, *values):
         if not 0 <= int(index) < len(values):
@@ -346,6 +368,11 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.abs_p: _unary(lambda v: v if _is_null(v) else _larger(v, -v)),
     jaxs.add_p: _binary(_sum),
     add_any_p: _binary(operator.add),
+    jaxs.argmax_p: _place_of(_larger),
+    jaxs.argmin_p: _place_of(_least),
+    jaxs.cbrt_p: _apply(lambda f, v: f("exp", f("log", v) / 3)),
+    jaxs.exp2_p: _apply(lambda f, v: f("exp", v * f("log", Fraction(2)))),
+    platform_index_p: lambda eqn, arithmetic: Constant(eqn.params["platforms"].index(None)),
     jaxs.and_p: _binary(lambda a, b: a and b),
     jaxs.ceil_p: _rounded_to(math.ceil, 1),
     jaxs.clamp_p: lambda eqn, arithmetic, a, b, c: _each(
@@ -375,6 +402,9 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.or_p: _binary(lambda a, b: a or b),
     jaxs.pow_p: _power,
     jaxs.reduce_max_p: _largest,
+    jaxs.reduce_min_p: _smallest,
+    jaxs.reduce_and_p: lambda eqn, arithmetic, a: np.logical_and.reduce(a, axis=tuple(eqn.params["axes"])),
+    jaxs.reduce_or_p: lambda eqn, arithmetic, a: np.logical_or.reduce(a, axis=tuple(eqn.params["axes"])),
     jaxs.cumsum_p: _cumulated,
     jaxs.reduce_sum_p: _total,
     jaxs.round_p: _rounded_to(round, 2),

@@ -16,7 +16,7 @@ import numpy as np
 
 from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Poly
 from bnjax.prove.definitions import Definitions
-from bnjax.prove.literals import quotient, with_quotients
+from bnjax.prove.literals import Literal, reading, with_readings
 from bnjax.prove.monomials import Sum
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.squares import square_part
@@ -52,13 +52,15 @@ class Field(Definitions):
 
     def literal(self, number: np.floating) -> Poly:
         """A float of the program: exactly, or, where this field reads quotients, what it is a rounding of."""
-        read = quotient(number) if self.reads_quotients else None
+        read = reading(number) if self.reads_quotients else None
         if read is None:
             return self.constant(Fraction(float(number)))
         self.require(f"{number!s} is read as {read}", False)
-        name = f"literal.{abs(read)}"
-        self.atoms.setdefault(name, Atom(name, positive=True, quotient=abs(read)))
-        return self.entry(name) * self.constant(1 if read > 0 else -1)
+        exact, sign_of = abs(Fraction(float(number))), 1 if read.rational > 0 else -1
+        name = f"literal.{exact}"
+        literal = Literal(exact, read._replace(rational=abs(read.rational)))
+        self.atoms.setdefault(name, Atom(name, positive=True, literal=literal))
+        return self.entry(name) * self.constant(sign_of)
 
     def in_full(self, claim: str) -> str:
         """A claim with the definitions of its names, and with the case that it is made for."""
@@ -82,13 +84,13 @@ class Field(Definitions):
 
     def inverse(self, poly: Poly, known: int = UNKNOWN) -> Poly:
         """1/poly; `known` is what the caller knows of poly's sign."""
-        base, tangent = map(with_quotients, self.split(poly))
+        base, tangent = map(with_readings, self.split(poly))
         quotient = self._inverse(base, max(known, self.sign(base)))
         return quotient - self.entry(INFINITESIMAL) * tangent * quotient * quotient
 
     def root(self, poly: Poly, known: int = UNKNOWN) -> Poly:
         """√poly, with the obligation poly > 0 (its derivative exists nowhere else)."""
-        base, tangent = map(with_quotients, self.split(poly))
+        base, tangent = map(with_readings, self.split(poly))
         root = self._root(base, max(known, self.sign(base)))
         if not tangent.terms:
             return root

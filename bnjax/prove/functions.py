@@ -22,6 +22,7 @@ from jax.typing import DTypeLike
 from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly
 from bnjax.prove.definitions import Function
 from bnjax.prove.field import Field
+from bnjax.prove.literals import with_readings
 from bnjax.prove.monomials import Entry, Factor, Monomial
 from bnjax.prove.rewriting import rule_for
 from bnjax.prove.signs import POSITIVE, UNKNOWN
@@ -32,7 +33,7 @@ _PRIMES = 1000
 
 def exp(field: Field, poly: Poly) -> Poly:
     """exp(poly)."""
-    base, tangent = field.split(poly)
+    base, tangent = map(with_readings, field.split(poly))
     constant = base.constant()
     if constant is not None and abs(constant) > _LARGEST:
         raise Outside("the exponential of a constant that is 0 or infinite in float32")
@@ -44,7 +45,7 @@ def exp(field: Field, poly: Poly) -> Poly:
 
 def log(field: Field, poly: Poly, known: int = UNKNOWN) -> Poly:
     """log(poly), with the obligation poly > 0; `known` is what the caller knows of poly's sign."""
-    base, tangent = field.split(poly)
+    base, tangent = map(with_readings, field.split(poly))
     if not base.terms:
         raise Outside("the logarithm of zero")
     known = max(known, field.sign(base))
@@ -68,13 +69,13 @@ def tanh(field: Field, poly: Poly) -> Poly:
 
 def erf(field: Field, poly: Poly, dtype: DTypeLike) -> Poly:
     """erf(poly), scaled so that its derivative at 0 is 2/√π as JAX's rule has it: rounded to `dtype`."""
-    base, tangent = field.split(poly)
+    base, tangent = map(with_readings, field.split(poly))
     if not base.terms:
         value = base
     else:
         odd = -1 if base.terms[min(base.terms, key=str)] < 0 else 1
         value = field.constant(odd) * field.apply("erf", field.constant(odd) * base)
-    slope = field.constant(Fraction(float(np.asarray(2 / math.sqrt(math.pi)).astype(jnp.dtype(dtype)))))
+    slope = field.literal(jnp.dtype(dtype).type(2 / math.sqrt(math.pi)))
     return value + field.entry(INFINITESIMAL) * tangent * slope * exp(field, -base * base)
 
 

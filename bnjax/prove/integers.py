@@ -174,7 +174,7 @@ def scalar(field: Field, poly: Poly) -> int:
     """The integer that a polynomial is; Outside where it is none that is known."""
     constant = field.reduce(poly).constant()
     if constant is None or constant.denominator != 1:
-        raise Outside("a start that is not a known integer")
+        raise Outside("an index that is not a known integer")
     return int(constant)
 
 

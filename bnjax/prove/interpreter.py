@@ -12,15 +12,16 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
-from jax.extend.core import ClosedJaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 from jax.extend.core import primitives as jaxs
 from jax.typing import ArrayLike
 
 from bnjax.jaxprs import called, shaped, source_line, walk
 from bnjax.prove.algebra import Atom, Outside
-from bnjax.prove.arrays import Array
+from bnjax.prove.arrays import Array, finite
 from bnjax.prove.field import Field
-from bnjax.prove.loops import LOOPS, as_sum
+from bnjax.prove.integers import scalar
+from bnjax.prove.loops import LOOPS, without_loop
 from bnjax.prove.meanings import ARITHMETIC, PRIMITIVES
 from bnjax.prove.ranges import fitted, holds, in_range, of_constant
 from bnjax.prove.signs import sign
@@ -65,13 +66,29 @@ class Interpreter:
         self.field.check_time()
         # inside a function of JAX's own, the line that called it
         previous, self.field.where = self.field.where, source_line(eqn) or self.field.where
+        operands = [
+            self._typed_literal(v) if isinstance(v, Literal) else a
+            for v, a in zip(eqn.invars, operands, strict=True)
+        ]
         try:
-            inner = as_sum(eqn) if eqn.primitive in LOOPS else called(eqn)
+            if eqn.primitive is jaxs.cond_p:
+                return self._branch(eqn, *operands)
+            inner = without_loop(eqn) if eqn.primitive in LOOPS else called(eqn)
             return self._meaning(eqn, operands) if inner is None else self.run(inner, operands)
         except Outside as problem:
             raise Refusal(f"{eqn.primitive.name}: {problem}", self.field.where) from None
         finally:
             self.field.where = previous
+
+    def _branch(self, eqn: JaxprEqn, which: Array, *operands: Array) -> list[Array]:
+        """The branch that a known index takes: JAX takes the nearest where it is out of range."""
+        branches = eqn.params["branches"]
+        place = min(max(scalar(self.field, finite(which)), 0), len(branches) - 1)
+        return self.run(branches[place], operands)
+
+    def _typed_literal(self, atom: Literal) -> Array:
+        """A literal as its dtype holds it: Python's 0.9 has more bits than the program computes with."""
+        return self.constant(np.asarray(atom.val, shaped(atom).dtype))
 
     def _meaning(self, eqn: JaxprEqn, operands: list[Array]) -> list[Array]:
         """What the primitive makes of its operands."""

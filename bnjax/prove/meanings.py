@@ -13,6 +13,7 @@ from fractions import Fraction
 import jax.numpy as jnp
 from jax import lax
 from jax._src.export.shape_poly import dim_as_value_p
+from jax._src.lax.control_flow.conditionals import platform_index_p
 from jax.extend.core import JaxprEqn, Primitive
 from jax.extend.core import primitives as jaxs
 from jax.interpreters.ad import add_jaxvals_p as add_any_p
@@ -27,6 +28,7 @@ from bnjax.prove.field import Field
 from bnjax.prove.functions import erf, exp, inverse, log, logistic, power, root, tanh
 from bnjax.prove.indexing import INDEXING
 from bnjax.prove.integers import as_table
+from bnjax.prove.literals import with_readings
 from bnjax.prove.masks import with_masks
 from bnjax.prove.moves import MOVES
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
@@ -92,7 +94,7 @@ def _rsqrt(space: Space, eqn: JaxprEqn, a: Array) -> Array:
 
 
 def _pow(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
-    exponent = b.poly.constant() if b.poly is not None else None
+    exponent = with_readings(b.poly).constant() if b.poly is not None else None
     if exponent is None:
         raise Outside("a power that is no constant")
     if exponent.denominator > 2:
@@ -139,8 +141,10 @@ def _squeeze(space: Space, eqn: JaxprEqn, a: Array) -> Array:
 
 
 def _reshape(space: Space, eqn: JaxprEqn, a: Array, *_: Array) -> Array:
-    if eqn.params.get("dimensions") is not None:
-        raise Outside("a reshape that permutes")
+    order = eqn.params.get("dimensions")
+    if order is not None:  # of a's dimensions, before they are regrouped
+        dims = tuple(a.dims[int(d)] for d in order)
+        a = Array(dims, placed(space, a, dims, [list(order).index(k) for k in range(len(order))]), a.sign)
     return regrouped(space, a, eqn.params["new_sizes"])
 
 
@@ -164,6 +168,25 @@ def _stop_gradient(space: Space, eqn: JaxprEqn, a: Array) -> Array:
 def _dim_as_value(space: Space, eqn: JaxprEqn) -> Array:
     poly = space.dimension(eqn.params["dim"])
     return Array((), poly, sign(poly))
+
+
+def _platform_index(space: Space, eqn: JaxprEqn) -> Array:
+    """The case of every platform, where the others are of Pallas kernels, which run none of JAX's programs."""
+    platforms = eqn.params["platforms"]
+    if any(names not in (None, ("mosaic",)) for names in platforms) or None not in platforms:
+        raise Outside("a branch by platform")
+    return Array((), space.field.constant(platforms.index(None)), range=(0, len(platforms) - 1))
+
+
+def _cbrt(space: Space, eqn: JaxprEqn, a: Array) -> Array:
+    third = Fraction(1, 3)
+    return Array(
+        a.dims, by_cases(space.field, finite(a), lambda case: power(space.field, case, third), a.sign), a.sign
+    )
+
+
+def _exp2(field: Field, poly: Poly) -> Poly:
+    return exp(field, poly * log(field, field.constant(2)))
 
 
 def _dot_general(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
@@ -279,6 +302,9 @@ PRIMITIVES: dict[Primitive, Rule] = with_masks(
         jaxs.erf_p: _erf,
         jaxs.erfc_p: _erfc,
         jaxs.exp_p: _function(exp, POSITIVE),
+        jaxs.cbrt_p: _cbrt,
+        jaxs.exp2_p: _function(_exp2, POSITIVE),
+        platform_index_p: _platform_index,
         jaxs.expm1_p: _function(lambda field, poly: exp(field, poly) - field.constant(1)),
         jaxs.integer_pow_p: _integer_pow,
         jaxs.log_p: _log,

@@ -12,6 +12,7 @@ class Rule:
     """(Σ over the bound indices of a product of entries)**power is `value`, for all values of the slots.
 
     An `odd` rule of one entry takes one factor out of an odd power, and leaves the even ones: t⁻¹ is t⁻²·t.
+    Where the value is a number, it applies to negative powers too: t⁻¹ is t/2 where t² = 2.
     """
 
     bound: tuple[str, ...]
@@ -58,8 +59,9 @@ def find_hit(rule: Rule, monomial: Monomial) -> Hit | None:
 def _entry_hit(rule: Rule, bound: dict[int, str], entries: Powers) -> Hit | None:
     ((pattern, _),) = rule.entries
     unit = rule.power == 1 and rule.has_unit()
+    number = rule.value.constant() is not None
     for k, (entry, power) in enumerate(entries):
-        times = power // rule.power if power > 0 else power if unit else 0
+        times = power // rule.power if power > 0 or number else power if unit else 0
         if rule.odd:
             times = power % 2
         if entry.name == pattern.name and times:

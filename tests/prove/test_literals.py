@@ -1,5 +1,6 @@
 """A quotient written as a rounded literal: right under a condition that names the reading, never proved."""
 
+import math
 from fractions import Fraction
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 from bnjax.prove import prove_vjp
 from bnjax.prove.algebra import Atom
 from bnjax.prove.field import Field
-from bnjax.prove.literals import quotient
+from bnjax.prove.literals import quotient, reading
 from tests.prove.rules import with_rule
 
 
@@ -170,3 +171,105 @@ def test_coq_is_given_the_literal_exactly():
     script = prove_vjp(rule(lambda n: 1 / n), mean, "5").coq()
     assert "(13421773 / 67108864)" in script
     assert "(1 / 5)" not in script
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (2 / 5, "2/5"),
+        (0.044715, "8943/200000"),
+        (-1e-5, "-1/100000"),
+        (math.sqrt(2), "√(2)"),
+        (-math.sqrt(0.5), "-√(1/2)"),
+        (math.pi, "√(π²)"),
+        (math.sqrt(2 / math.pi), "√(2/π)"),
+        (2 / math.sqrt(math.pi), "√(4/π)"),
+        (1 / math.sqrt(2 * math.pi), "√(1/(2·π))"),
+        (1 / math.pi, "√(1/π²)"),
+    ],
+)
+def test_a_rounded_root_and_decimals_are_recognized(number, words):
+    assert str(reading(np.float32(number))) == words
+    for beside in (-2, 2):
+        other = reading(np.nextafter(np.float32(number), np.float32(beside)))
+        assert other is None or str(other) != words
+
+
+@pytest.mark.parametrize("number", [0.0, 1.0, 0.5, 12345.0, 2.0**-20, 0.8271236, np.float64(0.7978846)])
+def test_what_is_no_rounding_of_such_a_number_is_read_as_none(number):
+    assert reading(number if isinstance(number, np.float64) else np.float32(number)) is None
+
+
+def test_most_floats_are_read_as_nothing():
+    numbers = np.random.default_rng(0).uniform(0.1, 10, 2000).astype(np.float32)
+    readings = [read for number in numbers if (read := reading(number)) is not None]
+    assert len(readings) < 120
+    assert not any(read.pi or read.root != 1 for read in readings)
+
+
+def gelu(x):
+    return 0.5 * x * (1 + jax.lax.erf(x * 0.70710678))
+
+
+def gelu_rule(scale, half=0.5):
+    """The derivative by the density of the normal distribution, its factor a literal."""
+
+    def backward(args, dy):
+        (x,) = args
+        return (dy * (0.5 * (1 + jax.lax.erf(x / jnp.sqrt(2.0))) + x * scale * jnp.exp(-half * x * x)),)
+
+    return with_rule(gelu, backward)
+
+
+def test_a_gaussian_with_rounded_factors_is_conditional_on_them():
+    proof = prove_vjp(gelu_rule(0.3989422804), gelu, "n")
+    assert proof.status == "conditional", str(proof)
+    assert "0.3989423 is read as √(1/(2·π))" in proof.claim
+    assert "0.70710677 is read as √(1/2)" in proof.claim
+    for wrong in (gelu_rule(0.39894), gelu_rule(0.398943), gelu_rule(0.3989422804, 0.5000001)):
+        assert prove_vjp(wrong, gelu, "n").status == "refuted"
+
+
+def gelu_by_tanh(x):
+    return 0.5 * x * (1 + jnp.tanh(0.7978845608 * (x + 0.044715 * x**3)))
+
+
+def test_decimals_that_are_multiplied_out_are_conditional_on_them():
+    def rule(cubed):
+        def backward(args, dy):
+            (x,) = args
+            t = jnp.tanh(0.7978845608 * (x + 0.044715 * x**3))
+            return (dy * 0.5 * (1 + t + x * (1 - t * t) * 0.7978845608 * (1 + cubed * x * x)),)
+
+        return with_rule(gelu_by_tanh, backward)
+
+    proof = prove_vjp(rule(0.134145), gelu_by_tanh, "n")
+    assert proof.status == "conditional", str(proof)
+    assert "0.134145 is read as 26829/200000" in proof.claim
+    assert prove_vjp(rule(0.134146), gelu_by_tanh, "n").status == "refuted"
+
+
+def test_a_comparison_of_literals_comes_out_as_they_are_and_not_as_they_are_read():
+    """0.1·x + 0.2·x − 0.3·x is 0 of the decimals, and not of the floats; of 0.9·x + 0.1·x both see x."""
+
+    def primal(x):
+        return jnp.maximum(0.9 * x, -0.1 * x) / 5
+
+    assert prove_vjp(lambda x: jnp.maximum(0.9 * x, -0.1 * x) * 0.2, primal, "n").status == "conditional"
+
+    def wrong(x):
+        return jnp.where(0.1 * x + 0.2 * x - 0.3 * x == 0, x, 2 * x) * 5 * 0.2
+
+    assert prove_vjp(wrong, lambda x: x, "n").status not in ("proved", "conditional")
+
+
+def test_a_literal_of_python_is_the_float_that_the_program_computes_with():
+    """Handed to a jitted function, 0.9 stands in the program as Python's number, of 53 bits."""
+
+    def scaled(x):
+        return x * 0.9
+
+    chosen = with_rule(scaled, lambda args, dy: (jnp.where(args[0] > 0, 0.9, 0.9) * dy,))
+    assert prove_vjp(chosen, scaled, "n").status == "proved"
+    other = with_rule(scaled, lambda args, dy: (jnp.where(args[0] > 0, 0.9, 0.9000001) * dy,))
+    assert prove_vjp(other, scaled, "n").status == "refuted"

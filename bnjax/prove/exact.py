@@ -370,7 +370,6 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     add_any_p: _binary(operator.add),
     jaxs.argmax_p: _place_of(_larger),
     jaxs.argmin_p: _place_of(_least),
-    jaxs.cbrt_p: _apply(lambda f, v: f("exp", f("log", v) / 3)),
     jaxs.exp2_p: _apply(lambda f, v: f("exp", v * f("log", Fraction(2)))),
     platform_index_p: lambda eqn, arithmetic: Constant(eqn.params["platforms"].index(None)),
     jaxs.and_p: _binary(lambda a, b: a and b),

@@ -16,7 +16,6 @@ from fractions import Fraction
 from typing import TypeGuard
 
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 
 from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly

@@ -171,18 +171,15 @@ def _dim_as_value(space: Space, eqn: JaxprEqn) -> Array:
 
 
 def _platform_index(space: Space, eqn: JaxprEqn) -> Array:
-    """The case of every platform, where the others are of Pallas kernels, which run none of JAX's programs."""
+    """The case of every platform, where the others are of Pallas kernels, which run no such program."""
     platforms = eqn.params["platforms"]
     if any(names not in (None, ("mosaic",)) for names in platforms) or None not in platforms:
         raise Outside("a branch by platform")
     return Array((), space.field.constant(platforms.index(None)), range=(0, len(platforms) - 1))
 
 
-def _cbrt(space: Space, eqn: JaxprEqn, a: Array) -> Array:
-    third = Fraction(1, 3)
-    return Array(
-        a.dims, by_cases(space.field, finite(a), lambda case: power(space.field, case, third), a.sign), a.sign
-    )
+def _empty(space: Space, eqn: JaxprEqn) -> Array:
+    return Array(tuple(map(space.dim, shaped(eqn.outvars[0]).shape)), None, why="what was never set")
 
 
 def _exp2(field: Field, poly: Poly) -> Poly:
@@ -299,10 +296,10 @@ PRIMITIVES: dict[Primitive, Rule] = with_masks(
             lambda field, poly: _half(field, exp(field, poly) + exp(field, -poly)), POSITIVE
         ),
         jaxs.dot_general_p: _dot_general,
+        jaxs.empty2_p: _empty,
         jaxs.erf_p: _erf,
         jaxs.erfc_p: _erfc,
         jaxs.exp_p: _function(exp, POSITIVE),
-        jaxs.cbrt_p: _cbrt,
         jaxs.exp2_p: _function(_exp2, POSITIVE),
         platform_index_p: _platform_index,
         jaxs.expm1_p: _function(lambda field, poly: exp(field, poly) - field.constant(1)),

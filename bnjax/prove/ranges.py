@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax._src.export.shape_poly import dim_as_value_p
+from jax._src.lax.control_flow.conditionals import platform_index_p
 from jax.extend.core import JaxprEqn, Primitive
 from jax.extend.core import primitives as jaxs
 from jax.typing import DTypeLike
@@ -147,6 +148,9 @@ _RANGES: dict[Primitive, Callable[..., Range]] = {
     jaxs.sub_p: _corners(lambda x, y: x - y),
     jaxs.mul_p: _corners(lambda x, y: x * y),
     jaxs.max_p: _corners(max),
+    jaxs.clamp_p: lambda eqn, low, a, high: tuple(
+        min(max(x, y), z) for x, y, z in zip(low, a, high, strict=True)
+    ),
     jaxs.neg_p: lambda eqn, a: (-a[1], -a[0]),
     jaxs.integer_pow_p: _power,
     jaxs.square_p: _power,
@@ -156,6 +160,7 @@ _RANGES: dict[Primitive, Callable[..., Range]] = {
     jaxs.concatenate_p: _any_of,
     jaxs.pad_p: _any_of,
     jaxs.min_p: _corners(min),
+    platform_index_p: lambda eqn: (0, len(eqn.params["platforms"]) - 1),
     jaxs.iota_p: lambda eqn: (0, _last(shaped(eqn.outvars[0]).shape[eqn.params["dimension"]])),
     jaxs.slice_p: _same,
     jaxs.rev_p: _same,

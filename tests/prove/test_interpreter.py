@@ -7,12 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax._src.export.shape_poly import dim_as_value_p
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Primitive
+from jax.extend.core import primitives as jaxs
 
 from bnjax.jaxprs import equations
 from bnjax.prove.algebra import Atom
 from bnjax.prove.arrays import Array, summed
+from bnjax.prove.exact import _IDENTITIES, _MOVES, _RULES
+from bnjax.prove.exact_loops import LOOPS
+from bnjax.prove.exact_places import PLACES
 from bnjax.prove.field import Field
 from bnjax.prove.interpreter import Interpreter, Refusal
 from bnjax.prove.meanings import PRIMITIVES
@@ -39,6 +44,9 @@ CASES = {
     "cosh": (lambda x: jnp.cosh(x), A),
     "cumsum": (lambda x: lax.cumsum(x, 1, reverse=True) * lax.cumsum(x, 0), A),
     "dim_as_value": None,  # below: only a symbolic size makes it
+    "platform_index": (lambda x: jnp.diagonal(x), (3, 3)),
+    "empty2": None,  # below: of what was never set nothing is a number
+    "exp2": (lambda x: jnp.exp2(x) * jnp.exp2(-2 * x), A),
     "div": (lambda x, e: x / (2 + e * e), A, A),
     "dot_general": (lambda x, y: jnp.einsum("bij,bjk->bik", x, y), (2, 4, 3), (2, 3, 5)),
     "erf": (lambda x: lax.erf(x) + lax.erf(-2 * x), A),
@@ -82,7 +90,7 @@ CASES = {
         lambda x: lax.reduce_window(x, 0.0, lax.add, (2, 3), (2, 1), ((1, 0), (0, 2)), (2, 1), (1, 2)),
         (6, 5),
     ),
-    "reshape": (lambda x: x.reshape(4, 1, 3), A),
+    "reshape": (lambda x: x.reshape(4, 1, 3) + lax.reshape(x, (4, 1, 3), (1, 0)), A),
     "rev": (lambda x: lax.rev(x, (0, 1)), (3, 4)),
     "rsqrt": (lambda x: lax.rsqrt(1 + jnp.square(x).sum(0)), A),
     "scatter": (lambda x, y: x.at[jnp.array([3, 1])].set(y[:2]).at[:, 1:].set(7.0), A, A),
@@ -141,7 +149,7 @@ def test_every_modelled_primitive_has_a_case():
     assert set(CASES) == {primitive.name for primitive in PRIMITIVES}
 
 
-@pytest.mark.parametrize("name", sorted(set(CASES) - {"dim_as_value"}))
+@pytest.mark.parametrize("name", sorted(name for name, case in CASES.items() if case))
 def test_a_primitive_means_what_jax_computes(name):
     function, *shapes = CASES[name]
     source = np.random.default_rng(1)
@@ -251,7 +259,8 @@ def pallas(x):
 REFUSED = {
     "pallas_call": pallas,
     "while": lambda x: lax.while_loop(lambda a: a.sum() < 9, lambda a: a * 2, x),
-    "scan": lambda x: lax.fori_loop(0, 3, lambda i, a: a * 2, x),
+    "scan": lambda x: lax.fori_loop(0, 17, lambda i, a: a * 2, x),
+    "cond": lambda x: lax.cond(x[0] > 0, jnp.exp, jnp.negative, x),
     "convert_element_type": lambda x: x.astype(jnp.int32).astype(jnp.float32),
     "sort": lambda x: lax.sort(x),
     "sin": lambda x: jnp.sin(x),
@@ -281,6 +290,39 @@ def test_what_is_not_modelled_is_refused_with_its_name_and_line(name):
     if name != "random_bits":  # the key's own primitives come first there
         assert refusal.value.reason.startswith(f"{name}:")
     assert refusal.value.where.startswith("test_interpreter.py:")
+
+
+def test_what_was_never_set_is_no_number():
+    def empty():
+        return jaxs.empty2_p.bind(dtype=jnp.dtype("float32"), memory_space=jax.memory.Space.Device)
+
+    symbolic(lambda x: jnp.where(x.shape[0] > 0, x, empty()))
+    with pytest.raises(Refusal, match="never set"):
+        symbolic(lambda x: x + empty())
+
+
+def test_a_branch_by_platform_is_refused():
+    def on(x):
+        return lax.platform_dependent(x, tpu=lambda x: 2 * x, default=lambda x: x)
+
+    with pytest.raises(Refusal, match="platform"):
+        symbolic(on)
+
+
+@pytest.mark.parametrize("index", [-3, 0, 1, 7])
+def test_a_known_branch_is_taken_and_an_index_out_of_range_is_the_nearest(index):
+    def switched(x):
+        return lax.switch(index, [lambda x: 2 * x, lambda x: 3 * x], x)
+
+    field, result = symbolic(switched)
+    assert result.poly == field.entry("x", (0, 1)) * field.constant(3 if index > 0 else 2)
+
+
+def test_what_is_modelled_is_evaluated_exactly_too():
+    """But for sizes that are symbols, and for what devices sum up."""
+    exact = {*_RULES, *_MOVES, *_IDENTITIES, *PLACES, *LOOPS}
+    apart = {lax.split_p, lax.unstack_p, lax.psum_p, dim_as_value_p}
+    assert set(PRIMITIVES) - apart <= exact
 
 
 def test_a_primitive_is_what_it_is_and_not_what_it_is_called():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jax import lax
 
+from bnjax.jaxprs import equations
 from bnjax.prove import prove_vjp
 from bnjax.prove.algebra import Outside
-from bnjax.prove.loops import as_sum
+from bnjax.prove.loops import as_sum, without_loop
 from tests.prove.rules import with_rule
 
 
@@ -53,6 +54,60 @@ def test_a_loop_that_does_more_is_refused(name):
     eqn = scan_of(lambda x: lax.scan(MORE[name], jnp.float32(1), x), jnp.ones(3))
     with pytest.raises(Outside, match="loop"):
         as_sum(eqn)
+
+
+STEPS = {
+    "a product": lambda carry, row: (carry * row, None),
+    "a running mean": lambda carry, row: (0.75 * carry + 0.25 * row, None),
+    "all of its sums": lambda carry, row: (carry + row, carry + row),
+    "a square of the carry": lambda carry, row: (carry**2 + row, carry),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_loop_of_few_steps_is_these_steps(name, reverse):
+    def looped(start, x):
+        return lax.scan(STEPS[name], start, x, reverse=reverse)
+
+    start, x = jnp.float32(2), jnp.asarray([1.0, 3.0, 5.0], jnp.float32)
+    program = without_loop(scan_of(looped, start, x))
+    results = jax.core.eval_jaxpr(program.jaxpr, program.consts, start, x)
+    assert not any(e.primitive.name == "scan" for e in equations(program))
+    np.testing.assert_array_equal(np.hstack(results), np.hstack(jax.tree.leaves(looped(start, x))))
+
+
+def test_a_loop_of_many_steps_or_of_a_symbol_is_refused():
+    def product(x):
+        return lax.scan(STEPS["a product"], jnp.float32(1), x)[0]
+
+    with pytest.raises(Outside, match="loop"):
+        without_loop(scan_of(product, jnp.ones(17)))
+    assert prove_vjp(product, product, "n").status == "refused"
+
+
+def looped_mean(x):
+    return lax.scan(STEPS["a running mean"], jnp.zeros_like(x[0]), x)[0]
+
+
+def test_a_rule_of_a_loop_is_proved_step_by_step_and_one_the_other_way_round_is_not():
+    def backward(args, dy, order=1):
+        weights = [0.25, 0.25 * 0.75, 0.25 * 0.75**2][::-order]
+        return (jnp.stack([w * dy for w in weights]),)
+
+    wrong = with_rule(looped_mean, lambda args, dy: backward(args, dy, -1))
+    assert prove_vjp(with_rule(looped_mean, backward), looped_mean, "3 d").status == "proved"
+    assert prove_vjp(wrong, looped_mean, "3 d").status == "refuted"
+
+
+def test_a_carry_that_stays_is_no_hindrance():
+    """Of a sum of squares JAX's backward loop carries dy along as it is."""
+
+    def squares(x):
+        return lax.scan(lambda total, row: (total + row * row, None), jnp.zeros_like(x[0]), x)[0]
+
+    assert prove_vjp(with_rule(squares, lambda a, dy: (2 * a[0] * dy,)), squares, "n d").status == "proved"
+    assert prove_vjp(with_rule(squares, lambda a, dy: (a[0] * dy,)), squares, "n d").status == "refuted"
 
 
 def test_two_carries_that_change_places_are_refused():

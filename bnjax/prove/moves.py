@@ -2,22 +2,26 @@
 
 Each is a product with a matrix of zeros and ones, y_i = Σ_j M_ij·x_j, and so is its transpose, with the same
 M: a table, whose products with others are known (`bnjax.prove.tables`).  Along an axis whose size is a
-symbol there is no such matrix, and the move is refused.
+symbol there is no such matrix, but a move of whole blocks has one: an axis of 2·K is 2 blocks of K.  Any
+other is refused.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn, Primitive
 from jax.extend.core import primitives as jaxs
 
-from bnjax.prove.algebra import Outside
+from bnjax.jaxprs import shaped
+from bnjax.prove.algebra import Outside, Poly
 from bnjax.prove.arrays import Array, elementwise, finite, in_one_axis, mapped
 from bnjax.prove.signs import NONNEGATIVE
-from bnjax.prove.space import Space
+from bnjax.prove.space import Size, Space
 from bnjax.prove.strides import is_cut
 
 Rule = Callable[..., Array | list[Array]]
@@ -56,12 +60,46 @@ def picking(target: int, places: np.ndarray, source: int) -> np.ndarray:
     return matrix
 
 
+def _blocks(dim: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
+    """How many blocks a dimension is made of, and the base axes of one: 2 of K; or itself, once."""
+    return (int(dim[0]), dim[1:]) if len(dim) > 1 and dim[0].isdigit() else (1, dim)
+
+
+def _in_blocks(space: Space, a: Array, axis: int, *sizes: Size) -> list[int] | None:
+    """Sizes along a dimension, in blocks of it; None where one is no whole number of them."""
+    dim = a.dims[axis]
+    if not dim or (len(dim) == 1 and dim[0].isdigit()):
+        return None
+    ((monomial, unit),) = space.size_of(_blocks(dim)[1]).terms.items()
+    polys = [space.dimension(size) for size in sizes]
+    counts = [poly.terms.get(monomial, Fraction(0)) / unit for poly in polys]
+    whole = all(
+        count.denominator == 1 and poly == Poly(space.field, {monomial: unit}) * space.field.constant(count)
+        for poly, count in zip(polys, counts, strict=True)
+    )
+    return list(map(int, counts)) if whole else None
+
+
+def _blocks_moved(space: Space, a: Array, axis: int, target: int, first: int) -> Array:
+    """The block k + first of a dimension as block k of `target`; none where that is no block."""
+    count, block = _blocks(a.dims[axis])
+    own = (str(count),) if count > 1 else ()
+    apart = replace(a, dims=(*a.dims[:axis], own, block, *a.dims[axis + 1 :]))
+    there = moved(space, apart, axis, picking(target, np.arange(target) + first, count))
+    whole = (*there.dims[axis], *block)
+    return replace(there, dims=(*there.dims[:axis], whole, *there.dims[axis + 2 :]))
+
+
 def _slice(space: Space, eqn: JaxprEqn, a: Array) -> Array:
     strides = eqn.params["strides"] or (1,) * len(a.dims)
     bounds = zip(eqn.params["start_indices"], eqn.params["limit_indices"], strides, strict=True)
     for axis, (start, limit, stride) in enumerate(bounds):
         if start == 0 and stride == 1 and space.dimension(limit) == space.size_of(a.dims[axis]):
             continue  # all of it, also where that is a symbol
+        ends = _in_blocks(space, a, axis, start, limit) if stride == 1 else None
+        if ends:
+            a = _blocks_moved(space, a, axis, ends[1] - ends[0], ends[0])
+            continue
         size = given_size(a, axis)
         places = np.arange(int(start), int(limit), int(stride))
         if is_cut(space, a, axis, int(start), int(stride), len(places)):
@@ -93,6 +131,10 @@ def _pad(space: Space, eqn: JaxprEqn, a: Array, value: Array) -> Array:
     for axis, (low, high, inner) in enumerate(eqn.params["padding_config"]):
         if (low, high, inner) == (0, 0, 0):
             continue
+        around = _in_blocks(space, a, axis, low, high) if inner == 0 else None
+        if around:
+            a = _blocks_moved(space, a, axis, _blocks(a.dims[axis])[0] + sum(around), -around[0])
+            continue
         size = given_size(a, axis)
         target = size + (size - 1) * inner + low + high
         stride = space.strides.get((len(a.dims), axis, str(target)))
@@ -113,6 +155,10 @@ def _rev(space: Space, eqn: JaxprEqn, a: Array) -> Array:
 
 def _concatenate(space: Space, eqn: JaxprEqn, *arrays: Array) -> Array:
     axis = int(eqn.params["dimension"])
+    (block, *others) = dict.fromkeys(_blocks(a.dims[axis])[1] for a in arrays)
+    whole = space.dim(shaped(eqn.outvars[0]).shape[axis])
+    if not others and (whole[1:] == block or not all(size.isdigit() for size in block)):
+        return _blocks_joined(space, axis, arrays)
     sizes = [given_size(a, axis) for a in arrays]
     total, start, placed = sum(sizes), 0, []
     for a, size in zip(arrays, sizes, strict=True):
@@ -123,8 +169,24 @@ def _concatenate(space: Space, eqn: JaxprEqn, *arrays: Array) -> Array:
     return result
 
 
+def _blocks_joined(space: Space, axis: int, arrays: Sequence[Array]) -> Array:
+    counts = [_blocks(a.dims[axis])[0] for a in arrays]
+    starts = itertools.accumulate(counts[:-1], initial=0)
+    placed = [
+        _blocks_moved(space, a, axis, sum(counts), -start) for a, start in zip(arrays, starts, strict=True)
+    ]
+    known = min(a.sign for a in arrays)
+    return elementwise(space, placed, lambda *polys: sum(polys, space.field.constant(0)), known)
+
+
 def _split(space: Space, eqn: JaxprEqn, a: Array) -> list[Array]:
     axis, start, parts = int(eqn.params["axis"]), 0, []
+    counts = _in_blocks(space, a, axis, *eqn.params["sizes"])
+    if counts:
+        starts = itertools.accumulate(counts, initial=0)
+        return [
+            _blocks_moved(space, a, axis, count, first) for count, first in zip(counts, starts, strict=False)
+        ]
     size = given_size(a, axis)
     for count in map(int, eqn.params["sizes"]):
         parts.append(moved(space, a, axis, picking(count, np.arange(start, start + count), size)))

@@ -20,7 +20,8 @@ class Array:
 
     `poly` is None where NaN, infinity or an integer that may wrap is an entry (`why` says which): such an
     array must be selected away.  With `kept`, an array of truth values over the same axes, an entry is −∞
-    where it is 0, whatever `poly` is there (`bnjax.prove.masks`).
+    where it is 0, whatever `poly` is there (`bnjax.prove.masks`).  `narrowed` says that data were cast to
+    fewer bits on the way, which `poly` takes for the identity: no comparison may rest on that.
     """
 
     dims: Dims
@@ -29,6 +30,7 @@ class Array:
     range: Range | None = None
     why: str = "NaN or infinity"
     kept: Poly | None = None
+    narrowed: bool = False
 
     @property
     def axes(self) -> tuple[str, ...]:

@@ -36,9 +36,17 @@ def _comparison(name: str) -> Rule:
         if jnp.issubdtype(shaped(eqn.invars[0]).dtype, jnp.integer):
             return _of_integers(space, name, a, b)
         dims, (left, right) = aligned(space, (a, b))
-        return Array(dims, _truth(space, name, space.field.reduce(left - right)), NONNEGATIVE)
+        difference = space.field.reduce(left - right)
+        _rests_on_no_cast(difference, a, b)
+        return Array(dims, _truth(space, name, difference), NONNEGATIVE)
 
     return rule
+
+
+def _rests_on_no_cast(difference: Poly, *arrays: Array) -> None:
+    """Outside where numbers are equal, or a constant apart, only because a cast is read as the identity."""
+    if any(a.narrowed for a in arrays) and difference.constant() is not None:
+        raise Outside("a comparison that the rounding of a cast decides")
 
 
 def _of_integers(space: Space, name: str, a: Array, b: Array) -> Array:
@@ -185,6 +193,7 @@ def _is_count(field: Field, poly: Poly) -> bool:
 
 def _sign(space: Space, eqn: JaxprEqn, a: Array) -> Array:
     poly = finite(a)
+    _rests_on_no_cast(space.field.reduce(poly), a)
     value = _truth(space, "gt", poly) - _truth(space, "gt", -poly)
     return Array(a.dims, space.field.reduce(value), a.sign)
 

@@ -23,7 +23,7 @@ from bnjax.prove.field import Field
 from bnjax.prove.integers import scalar
 from bnjax.prove.loops import LOOPS, without_loop
 from bnjax.prove.meanings import ARITHMETIC, PRIMITIVES
-from bnjax.prove.ranges import fitted, holds, in_range, of_constant
+from bnjax.prove.ranges import fitted, holds, in_range, narrows, of_constant
 from bnjax.prove.signs import sign
 from bnjax.prove.space import Dims, Size, Space, Strides
 
@@ -96,10 +96,12 @@ class Interpreter:
             raise Outside("not modelled")
         result = PRIMITIVES[eqn.primitive](self.space, eqn, *operands)
         results = result if isinstance(result, list) else [result]
-        return [
+        narrowed = narrows(eqn, operands) or any(a.narrowed for a in operands)
+        typed = [
             self._typed(eqn, operands[k : k + 1] if len(results) > 1 else operands, value, shaped(var))
             for k, (value, var) in enumerate(zip(results, eqn.outvars, strict=True))
         ]
+        return [replace(value, narrowed=True) for value in typed] if narrowed else typed
 
     def _typed(self, eqn: JaxprEqn, operands: list[Array], value: Array, aval: ShapedArray) -> Array:
         """The value as one of its dtype, which must hold it, and of its shape."""

@@ -6,7 +6,7 @@ wrap, and is refused by name.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -78,6 +78,15 @@ def holds(dtype: DTypeLike, value: Array) -> None:
     constant = None if value.poly is None else value.poly.constant()
     if constant is not None and _is_binary(constant) and Fraction(_cast(constant, dtype)) != constant:
         raise Outside(f"the constant {float(constant)} as {info.dtype}")
+
+
+def narrows(eqn: JaxprEqn, operands: Sequence[Array]) -> bool:
+    """Whether an equation casts data to a float type of fewer bits."""
+    if eqn.primitive is not jaxs.convert_element_type_p or operands[0].poly is None:
+        return False
+    old, new = shaped(eqn.invars[0]).dtype, shaped(eqn.outvars[0]).dtype
+    floats = all(jnp.issubdtype(dtype, jnp.floating) for dtype in (old, new))
+    return floats and jnp.finfo(new).nmant < jnp.finfo(old).nmant and operands[0].poly.constant() is None
 
 
 def in_range(dtype: DTypeLike, value: Array) -> None:

@@ -1,11 +1,13 @@
 """Numbers as their dtypes hold them: integers that wrap, narrow floats, infinities, choices out of range."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
 from bnjax.prove import prove_vjp
+from tests.prove.rules import with_rule
 
 INFINITE = np.array([0, -np.inf], np.float32)
 NAN = np.array([0, np.nan], np.float32)
@@ -138,3 +140,36 @@ def test_a_choice_out_of_range_is_refused(index):
         assert prove_vjp(op, case, "n").status == "refused"
     inside = prove_vjp(lambda x: lax.select_n(jnp.full(x.shape, 1), x, 2 * x), lambda x: 2 * x, "n")
     assert inside.status == "proved"
+
+
+def narrow(x, dtype=jnp.bfloat16):
+    return x.astype(dtype).astype(jnp.float32)
+
+
+ON_A_CAST = {
+    "equal": lambda x: narrow(x) == x,
+    "equal in the narrow type": lambda x: x.astype(jnp.float16) == (2 * x).astype(jnp.float16) / 2,
+    "the sign of what is lost": lambda x: jnp.sign(narrow(x) - x) == 0,
+    "less": lambda x: jax.jit(narrow)(x) - x < 1e-9,
+    "of a sum": lambda x: narrow(x).sum() >= x.sum(),
+}
+
+
+@pytest.mark.parametrize("name", ON_A_CAST)
+def test_no_comparison_rests_on_a_cast_that_is_read_as_the_identity(name):
+    """In float32 most numbers are no bfloat16: the factor is 2 almost everywhere."""
+    compared = ON_A_CAST[name]
+    wrong = with_rule(jnp.square, lambda a, dy: (2 * a[0] * dy * jnp.where(compared(a[0]), 1.0, 2.0),))
+    proof = prove_vjp(wrong, jnp.square, "n")
+    assert proof.status == "refused", str(proof)
+    assert "cast" in proof.reason
+
+
+def test_comparisons_of_cast_data_are_read():
+    def primal(x):
+        return jax.nn.relu(x)
+
+    def backward(args, dy):
+        return (jnp.where(narrow(args[0]) > 0, narrow(dy), 0),)
+
+    assert prove_vjp(with_rule(primal, backward), primal, "n").status == "proved"

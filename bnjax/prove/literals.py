@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +21,7 @@ import numpy as np
 from bnjax.prove.algebra import Atom, Poly
 from bnjax.prove.monomials import flatten
 
-if TYPE_CHECKING:
-    from bnjax.prove.field import Field
-
+Field = Any  # a ring with roots, `bnjax.prove.field`, which reads its literals with this
 _LARGEST = 2**16  # of numerator times denominator
 _LARGEST_SQUARE = 2**8  # the same, of what a root is taken of
 _SPARE = 7  # bits of the mantissa that a quotient must leave: most floats are near no quotient
@@ -124,8 +122,8 @@ def with_literals(poly: Poly) -> Poly:
     return _with(poly, lambda field, literal, power: field.constant(literal.exact**power))
 
 
-def _with(poly: Poly, number: Callable[["Field", Literal, int], Poly]) -> Poly:
-    field = cast("Field", poly.ring)
+def _with(poly: Poly, number: Callable[[Field, Literal, int], Poly]) -> Poly:
+    field: Field = poly.ring
     found = {name: literal for name in poly.names() if (literal := field.atoms[name].literal)}
     if not found:
         return poly
@@ -138,7 +136,7 @@ def _with(poly: Poly, number: Callable[["Field", Literal, int], Poly]) -> Poly:
     return field.reduce(result)
 
 
-def _number(field: "Field", read: Reading, power: int) -> Poly:
+def _number(field: Field, read: Reading, power: int) -> Poly:
     """The power of what a literal is read as."""
     result = field.constant(read.rational**power)
     if read.root != 1:

@@ -266,7 +266,7 @@ def integer_leaf(
 
     A label in [0, C) must stay a label: C may be any original size above every value, so the values are
     kept below the new sizes of all of them.  Below 0 they count from the end, so that −1, which is "ignore"
-    to many, stays −1.
+    to many, stays −1.  An order of the only axis that it may index stays an order.
     """
     if given.size == 0:
         return np.zeros(shape, given.dtype)
@@ -275,7 +275,17 @@ def integer_leaf(
     if given.dtype == np.bool_ or not above:
         return values
     size = max(min(sizes[size] for size in above), 1)
+    if above == [given.size] and is_order(given):
+        return rng.permutation(size).astype(given.dtype)
     return np.where(values < 0, -1 - (-1 - values) % size, values % size).astype(given.dtype)
+
+
+def is_order(leaf: np.ndarray) -> bool:
+    """Whether `leaf` may have to hold every place of an axis once: as an index that a rule inverts does."""
+    count = leaf.size
+    if leaf.ndim != 1 or leaf.dtype.kind not in "iu" or count < 2 or np.min(leaf) < 0:
+        return False
+    return bool(np.max(leaf) < count and np.all(np.bincount(leaf, minlength=count) == 1))
 
 
 def low_scale(floats: Sequence[np.ndarray]) -> float:
@@ -359,7 +369,7 @@ def few_cotangents(outputs: Sequence[np.ndarray], rng: np.random.Generator) -> d
 def sample(given: np.ndarray) -> np.ndarray:
     """A few of the values that came, the extreme ones among them: what small data are made like."""
     flat = given.ravel()
-    if flat.size <= _KNOWN:
+    if flat.size <= _KNOWN or is_order(given):
         return given
     few = flat[:: flat.size // _KNOWN]
     return np.append(few, [flat.min(), flat.max()])

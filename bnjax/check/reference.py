@@ -1,6 +1,6 @@
 """What should come back: the primal's own VJP in float64, an enclosure beside each number."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -98,6 +98,21 @@ class Reference:
         others = ordinary.cotangents
         return self._changed(lambda r: replace(r, cotangents=list(map(raised, r.cotangents, others))))
 
+    def by_elements(self, hot: Sequence[int], cotangents: Sequence[np.ndarray]) -> "Reference":
+        """With room for a rule that rounds the Jacobian's elements J before it sums: r·Σ|dy|·|J|.
+
+        Where the primal's own program never does, its bound is less: dy·(1 + b) as Σ dy + Σ dy·b.  `hot` are
+        the rows of the one-hot cotangents, which are J.
+        """
+        weights = abs(np.concatenate([c.reshape(len(c), -1) for c in cotangents], axis=1))
+
+        def roomier(ball: Ball) -> Ball:
+            jacobian = np.nan_to_num(abs(ball.value[hot]), posinf=0.0)
+            room = self.rounding.unit * np.tensordot(weights, jacobian, 1)
+            return Ball(ball.value, radius(ball) + room)
+
+        return self._changed(lambda r: replace(r, cotangents=list(map(roomier, r.cotangents))))
+
     def about(self, outcome: Outcome) -> "Reference":
         """The same bounds, doubled, about what the op itself returned, right or wrong."""
 
@@ -114,6 +129,22 @@ class Reference:
                 cotangents=own(outcome.cotangents, r.cotangents),
             )
         )
+
+    def without(self, places: Container[int]) -> "Reference":
+        """With nothing said of the cotangents at these places."""
+
+        def silent(r: Reference) -> Reference:
+            cotangents = [
+                Ball(b.value, np.full(b.value.shape, np.inf)) if j in places else b
+                for j, b in enumerate(r.cotangents)
+            ]
+            return replace(r, cotangents=cotangents)
+
+        return self._changed(silent)
+
+    def value(self) -> "Reference":
+        """The results alone."""
+        return self._changed(lambda r: replace(r, cotangents=[]))
 
     def rows(self, chosen: Sequence[int]) -> "Reference":
         """A few of the cotangents' rows."""
@@ -138,7 +169,10 @@ def worst(got: Any, ball: Ball, rounding: Rounding, xp: Any = np) -> Worst:
     got = xp.asarray(got).astype(np.float64)
     known = xp.isfinite(ball.value) & xp.isfinite(bound)
     ratio = xp.where(known, abs(got - ball.value) / bound, 0)
-    ratio = xp.where(known & ~xp.isfinite(got), np.inf, ratio).reshape(rows, -1)
+    axes = tuple(range(1, got.ndim))
+    largest = xp.max(xp.where(known, abs(ball.value), 0), axis=axes, keepdims=True)
+    telling = known & ((bound <= largest) | (largest == 0))  # else the reference could be any number
+    ratio = xp.where(telling & ~xp.isfinite(got), np.inf, xp.nan_to_num(ratio, posinf=0)).reshape(rows, -1)
     shown = xp.any((known & (abs(ball.value) > 2 * bound)).reshape(rows, -1), axis=1)
     place = xp.argmax(ratio, axis=1)
     at = (xp.arange(rows), place)

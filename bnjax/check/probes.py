@@ -134,8 +134,6 @@ def _elements(shape: tuple[int, ...], sizes: Sizes) -> int:
 # --- data -------------------------------------------------------------------------------------------------
 
 VARIANTS = ("like the arguments", "negated", "low variance", "large offset", "signs flipped")
-
-
 SCALES = (10.0, 100.0, 1e4, 1e8)
 ZEROS = ("zeros", "a row and a column of zeros")
 OVERFLOW = 150.0  # exp overflows at 709 and its fourth power here: a right rule may, too
@@ -283,9 +281,11 @@ def integer_leaf(
 def is_order(leaf: np.ndarray) -> bool:
     """Whether `leaf` may have to hold every place of an axis once: as an index that a rule inverts does."""
     count = leaf.size
-    if leaf.ndim != 1 or leaf.dtype.kind not in "iu" or count < 2 or np.min(leaf) < 0:
+    if leaf.ndim != 1 or leaf.dtype.kind not in "iu" or count < 2:
         return False
-    return bool(np.max(leaf) < count and np.all(np.bincount(leaf, minlength=count) == 1))
+    return bool(
+        np.min(leaf) >= 0 and np.max(leaf) < count and np.all(np.bincount(leaf, minlength=count) == 1)
+    )
 
 
 def low_scale(floats: Sequence[np.ndarray]) -> float:

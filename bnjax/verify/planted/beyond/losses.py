@@ -255,4 +255,18 @@ POISSON = Topic(
     },
 )
 
-LOSSES = (CROSS_ENTROPY, SMOOTHING, HUBER, HINGE, FOCAL, KL, MSE, BINARY, POISSON)
+TARGET = Topic(
+    "distance to a detached target",
+    lambda x, t: jnp.sum(jnp.square(x - jax.lax.stop_gradient(t))),
+    (normal(N, 3), normal(N, 3)),
+    right={
+        "zeros": lambda x, t, y, dy: (2 * dy * (x - t), 0 * t),
+        "None": lambda x, t, y, dy: (2 * dy * (x - t), None),
+    },
+    wrong={
+        "not detached": lambda x, t, y, dy: (2 * dy * (x - t), 2 * dy * (t - x)),
+        "x detached": lambda x, t, y, dy: (0 * x, 2 * dy * (t - x)),
+    },
+)
+
+LOSSES = (CROSS_ENTROPY, SMOOTHING, HUBER, HINGE, FOCAL, KL, MSE, BINARY, POISSON, TARGET)

@@ -123,6 +123,11 @@ def examination(problem: Problem) -> Examination:
     if loops and not any(map(enclosure.may_not_end, loops)):
         problem = replace(problem, forwards=only_forwards(problem))
     small, notes = points.small_settings(problem)
+    for j in problem.distributions:
+        notes = [
+            *notes,
+            f"{problem.labels[j]} sums to 1 along its last axis: so it did wherever it was looked at",
+        ]
     given = points.given_setting(problem)
     narrow = _narrow(problem, [*small, *([given] if given else [])][-1:])
     if narrow:

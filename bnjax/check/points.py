@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from bnjax.check import enclosure, probes
+from bnjax.check import enclosure, probes, traits
 from bnjax.check.enclosure import Ball
 from bnjax.check.probes import Shrunk
 from bnjax.check.problem import Problem
@@ -118,7 +118,7 @@ def beyond(problem: Problem, setting: Setting) -> list[Point]:
     """Points past the ordinary ones of `setting`; an argument that came positive is given no zeros."""
     first, found = setting.points[0], []
     floats = [first.arrays[i] for i in problem.floats]
-    positive = [probes.is_positive(problem.arrays[i].sample) for i in problem.floats]
+    positive = [traits.is_positive(problem.arrays[i].sample) for i in problem.floats]
     signed = [i in setting.flips or not p for i, p in zip(problem.floats, positive, strict=True)]
     main = max(map(np.ndim, floats))
     pool = next((a.ravel() for a, either in zip(floats, signed, strict=True) if either and a.size), None)
@@ -127,6 +127,7 @@ def beyond(problem: Problem, setting: Setting) -> list[Point]:
         for j, (values, either) in enumerate(zip(floats, signed, strict=True)):
             parameter = not either and np.ndim(values) < main  # an ε: it stays of its magnitude
             kept = parameter or (kind.name in probes.ZEROS and positive[j])
+            kept = kept or j in problem.distributions
             if values.size and not kept and kind.only in (None, j):
                 like = pool if either and pool is not None else values.ravel()
                 moved[j] = probes.beyond_leaf(kind, values, like, probes.generator(j), signed=either)
@@ -266,7 +267,8 @@ def _data(problem: Problem, shrunk: Shrunk, variant: str, flips: set[int], *, na
         rng = probes.generator(shrunk.seed, probes.VARIANTS.index(variant), i)
         if argument.floating:
             kind = probes.Kind(variant, leaf.ndim == most and most > 0, i in flips, narrow, scale)
-            arrays.append(probes.float_leaf(sample, shape, kind, rng))
+            values = probes.float_leaf(sample, shape, kind, rng)
+            arrays.append(traits.distribution(values) if argument.distribution else values)
         elif isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biu":
             arrays.append(probes.integer_leaf(sample, shape, shrunk.sizes, rng))
         elif shape == np.shape(leaf):
@@ -298,5 +300,6 @@ def flippable(problem: Problem, shrunk: Shrunk) -> set[int]:
         balls = enclosure.enclose(jaxpr, flipped, enclosure.rounding(np.float64))
         return all(_known(b) for b in balls if b.value.dtype.kind == "f")
 
-    positive = [i for i in problem.floats if probes.is_positive(problem.arrays[i].sample)]
+    free = [i for i in problem.floats if not problem.arrays[i].distribution]
+    positive = [i for i in free if traits.is_positive(problem.arrays[i].sample)]
     return {i for i in positive if all(finite(arrays, i) for arrays in base)}

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnjax.check import probes
+from bnjax.check import probes, traits
 from bnjax.jaxprs import parameter_names, replaced
 
 Function = Callable[..., Any]
@@ -25,6 +25,7 @@ class Argument(NamedTuple):
     floating: bool
     sample: Any  # a few of its values
     imaginary: bool = False  # a part, whose real one is the argument before
+    distribution: bool = False  # sums to 1 along its last axis, and does so wherever it is looked at
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Problem:
     def floats(self) -> tuple[int, ...]:
         """Which of the arrays are differentiated."""
         return tuple(i for i, a in enumerate(self.arrays) if a.floating)
+
+    @cached_property
+    def distributions(self) -> frozenset[int]:
+        """Those of the floats that sum to 1."""
+        return frozenset(j for j, i in enumerate(self.floats) if self.arrays[i].distribution)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -156,7 +162,9 @@ def _argument(place: int, label: str, leaf: Any, weak: Any) -> Argument:
         return Argument(place, label, leaf, dtype, False, leaf)
     floating = _floating(dtype)
     value = np.asarray(leaf).astype(np.float64) if floating else np.asarray(leaf)
-    return Argument(place, label, value, _canonical(dtype), floating, probes.sample(value))
+    sums = floating and traits.is_distribution(value)
+    value = traits.distribution(value) if sums else value
+    return Argument(place, label, value, _canonical(dtype), floating, probes.sample(value), distribution=sums)
 
 
 def _complex(real: Any, imaginary: Any) -> Any:

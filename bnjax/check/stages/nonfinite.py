@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from bnjax.check import enclosure, probes
+from bnjax.check import enclosure, traits
 from bnjax.check.cases import Case, Peer, Program, failing
 from bnjax.check.enclosure import Ball
 from bnjax.check.examination import Examination
@@ -38,7 +38,7 @@ def cases(exam: Examination, returned: Container[Point]) -> Iterator[Case | Find
     main = exam.main.points[0].one
     program = Program(partial(vjp_program, problem=exam.problem), main.arguments)
     for label, i in zip(exam.problem.labels, exam.problem.floats, strict=True):
-        if np.size(main.arrays[i]) == 0:
+        if np.size(main.arrays[i]) == 0 or exam.problem.arrays[i].distribution:
             continue
         fixed = _fixed(exam, main, i)
         for poison in (np.nan, np.inf):
@@ -67,7 +67,7 @@ def _fixed(exam: Examination, point: Point, i: int) -> list[np.ndarray]:
     cotangents a little way."""
     value, size = float(point.arrays[i].flat[0]), float(np.max(abs(point.arrays[i])))
     far = [2.5 * value + size, -1.5 * value - size]
-    if probes.is_positive(exam.problem.arrays[i].sample):
+    if traits.is_positive(exam.problem.arrays[i].sample):
         far = far[:1]
     here, near, *others = (_reference(exam, _with(point, i, v)) for v in (value, value + 1e-3 * size, *far))
     results = [

@@ -191,7 +191,8 @@ def _second_order(exam: Examination, point: Point, stage: str) -> Case | Finding
         return Finding(stage, skipped=f"the primal's VJP cannot be differentiated: {says(error)}")
     rest = jax.tree.leaves(arguments[1:])
     expected = of_program(problem, jaxpr, (point.arrays, rest), exam.working, kinks=exam.kinks, order=2)
-    expected = expected.without(exam.constant if stage == STAGES[3] else ())
+    if stage == STAGES[3]:  # the others are seen along `_directions`
+        expected = expected.without(exam.constant | problem.distributions)
 
     def skipped(problem: Problem, case: Case, error: Exception, peer: Peer) -> Finding:
         return Finding(stage, skipped=f"the op's VJP cannot be differentiated: {says(error)}")
@@ -209,13 +210,20 @@ def _second_order(exam: Examination, point: Point, stage: str) -> Case | Finding
 
 
 def _directions(exam: Examination, along: Point) -> dict[str, Any]:
-    """Weights for the VJP's results; tangents for its arguments, of which those detached stay constants."""
+    """Weights for the VJP's results; tangents for its arguments.
+
+    What is detached stays a constant, and what sums to 1 goes on doing so.
+    """
     rng = probes.generator(2, 7)
     floats = [np.asarray(along.arrays[i]) for i in exam.problem.floats]
     weights = [rng.normal(size=f.shape) for f in floats]
     tangents = [
         rng.normal(size=f.shape) * (0 if j in exam.constant else np.max(abs(f), initial=1e-3))
         for j, f in enumerate(floats)
+    ]
+    tangents = [
+        t - np.mean(t, -1, keepdims=True) if j in exam.problem.distributions else t
+        for j, t in enumerate(tangents)
     ]
     return {
         "reverse over reverse": weights,

@@ -125,6 +125,11 @@ def waves(*sizes: int) -> Draw:
     return lambda rng, n: (rng.normal(size=(2, *_shape(sizes, n))).T @ [1, 1j]).T.astype(np.complex64)
 
 
+def one_hot(classes: int) -> Draw:
+    """Labels as rows of a 1 among zeros."""
+    return lambda rng, n: np.eye(classes, dtype=np.float32)[rng.integers(classes, size=n)]
+
+
 def order(size: int) -> Draw:
     """The numbers below a size in some order."""
     return lambda rng, n: rng.permutation(_shape((size,), n)[0]).astype(np.int32)

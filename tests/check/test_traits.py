@@ -122,7 +122,7 @@ def until_close(x):
     return jax.lax.while_loop(lambda s: jnp.any(abs(s * s - x) > 1e-12), lambda s: (s + x / s) / 2, x)
 
 
-POSITIVE = np.float32([0.5, 1.25, 2.0, 0.75])
+POSITIVE = np.array([0.5, 1.25, 2.0, 0.75], np.float32)
 
 
 def test_a_primal_that_loops_is_differentiated_forwards():

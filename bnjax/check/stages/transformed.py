@@ -17,8 +17,10 @@ from bnjax.check.problem import Function, Problem
 from bnjax.check.programs import Outcome, forward_program, second_order_program, trace, vjp_program
 from bnjax.check.reference import Reference, of_program
 from bnjax.check.report import Finding, says
+from bnjax.jaxprs import equations
 
 STAGES = ("jit", "determinism", "vmap", "reverse over reverse", "forward over reverse")
+_TOLD = frozenset({"custom_vmap_call", "ffi_call", "pallas_call", "pure_callback"})
 _FEW = ("ones", "random")  # cotangents, where each costs a backward pass of its own
 
 # what the op returned at a point, and what it should have: here it is held to itself, right or wrong
@@ -87,10 +89,12 @@ def _vmap(problem: Problem, points: Sequence[Point], returned: Returned, narrow:
 
 
 def _mapped(exam: Examination, points: Sequence[Point], returned: Returned) -> Iterator[Case]:
-    """Under vmap the arrays and one cotangent, then each array alone: a rule may be told which they are.
+    """Under vmap the arrays and one cotangent, then each array alone, where a rule is told which they are.
 
     What comes back is held to the primal, for a rule that is right without vmap.
     """
+    if not _is_told(exam.problem, points[0].one.arguments):
+        return
     if any(np.any(w.ratio > 1) for p in points for w in returned[p][0].weigh(returned[p][1])):
         return
     rows = [jax.tree.leaves(p.one.arguments) for p in points]
@@ -107,6 +111,12 @@ def _mapped(exam: Examination, points: Sequence[Point], returned: Returned) -> I
             expected = exam.reference(exam.slice, where, exam.working)
             raised = failing("vmap", "under vmap ")
             yield Case("vmap", where, program, (stacked, k), expected, compare.hold, raised, exam.narrow)
+
+
+def _is_told(problem: Problem, like: Any) -> bool:
+    """Whether the op or its rule has a rule of its own for vmap, or leaves JAX."""
+    jaxpr = trace(vjp_program(problem.op, problem, batched=False), *like)
+    return any(eqn.primitive.name in _TOLD for eqn in equations(jaxpr))
 
 
 def _over(fun: Function, problem: Problem, chosen: Container[int]) -> Callable[..., Outcome]:

@@ -303,7 +303,9 @@ def reproduction(failure: Failure) -> str:
     arguments = ", ".join(map(_literal, failure.arguments)) if few else "*report.worst.arguments"
     if failure.cotangent is None:
         return f"{x64}print(op({arguments}))"
-    cotangent = _literal(failure.cotangent) if few else "report.worst.cotangent"
+    integers = any(np.result_type(a) == jax.dtypes.float0 for a in jax.tree.leaves(failure.cotangent))
+    whole = "report.worst.cotangent" if integers else "jax.tree.map(jnp.asarray, report.worst.cotangent)"
+    cotangent = _literal(failure.cotangent) if few else whole
     return f"{x64}print(jax.vjp(op, {arguments})[1]({cotangent}))"
 
 

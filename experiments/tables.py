@@ -118,7 +118,8 @@ def checkers() -> str:
 
 
 def _refused(rows: list[dict[str, Any]], checker: str) -> str:
-    return f"{sum(not row[checker]['accepted'] for row in rows)} of {len(rows)}"
+    tried = [row[checker] for row in rows if checker in row]
+    return f"{sum(not outcome['accepted'] for outcome in tried)} of {len(tried)}"
 
 
 def runs() -> Iterator[str]:

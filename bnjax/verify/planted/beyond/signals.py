@@ -223,7 +223,7 @@ def _turned_back(t, dy):
 
 POLAR = Topic(
     "polar to Cartesian", lambda r, t: {"x": r * jnp.cos(t), "y": r * jnp.sin(t)},
-    (positive(N), normal(N)),
+    (normal(N), normal(N)),
     right={"turned back": lambda r, t, y, dy: (
         _turned_back(t, dy), dy["y"] * y["x"] - dy["x"] * y["y"])},
     wrong={

@@ -172,10 +172,8 @@ def worst(got: Any, ball: Ball, rounding: Rounding, xp: Any = np) -> Worst:
     known = xp.isfinite(ball.value) & xp.isfinite(bound)
     ratio = xp.where(known, abs(got - ball.value) / bound, 0)
     largest, widest = (xp.max(xp.where(known, a, 0)) for a in (abs(ball.value), bound))
-    telling = known & (
-        (widest <= largest) | (largest == 0)
-    )  # else it is a matter of rounding, as at singular
-    ratio = xp.where(telling & ~xp.isfinite(got), np.inf, xp.nan_to_num(ratio, posinf=0)).reshape(rows, -1)
+    telling = known & ((widest <= largest) | (largest == 0))  # else all is rounding, as at singular matrices
+    ratio = xp.where(xp.isfinite(got), ratio, xp.where(telling, np.inf, 0)).reshape(rows, -1)
     shown = xp.any((known & (abs(ball.value) > 2 * bound)).reshape(rows, -1), axis=1)
     place = xp.argmax(ratio, axis=1)
     at = (xp.arange(rows), place)
@@ -224,7 +222,7 @@ def widened(
 
     Where the values a hair to either side differ, any of them, and what is between, is right: a derivative's
     convention at a kink is not the checker's to choose.  The floats are moved all at once, then each argument
-    alone: a bias moves every sum to the same side, the numbers that are summed some to the one, some to the other.
+    alone: a bias moves every sum to the same side, what is summed moves some to the one, some to the other.
     """
     arrays, rest = arguments
     every, alone = problem.floats, [(i,) for i in problem.floats if len(problem.floats) > 1]

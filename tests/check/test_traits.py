@@ -150,7 +150,21 @@ def test_what_rounds_in_every_dtype_is_held_to_how_the_primal_rounds():
 @pytest.mark.parametrize("primal", [jnp.floor, jnp.sign, lambda x: jax.lax.stop_gradient(x) ** 2])
 def test_what_is_detached_has_the_cotangent_zero(primal):
     assert check_vjp(primal, primal, X).ok
-    assert check_vjp(rule(primal, lambda a, dy: (dy,)), primal, X).verdict == "WRONG"
+    assert check_vjp(rule(primal, lambda a, dy: (1e4 * dy,)), primal, X).verdict == "WRONG"
+
+
+def dense(x, w, b):
+    return jnp.maximum(x @ w + b, 0)
+
+
+@pytest.mark.parametrize("active", [jnp.greater, jnp.greater_equal])
+def test_a_rule_has_one_convention_for_all_the_kinks_it_meets(active):
+    def backward(a, dy):
+        g = jnp.where(active(a[0] @ a[1] + a[2], 0), dy, 0)
+        return g @ a[1].T, a[0].T @ g, jnp.sum(g, 0)
+
+    report = check_vjp(rule(dense, backward), dense, X, X[:3].copy(), X[0])
+    assert report.ok, str(report)
 
 
 # --- bounds -----------------------------------------------------------------------------------------------
@@ -159,6 +173,19 @@ def test_what_is_detached_has_the_cotangent_zero(primal):
 def test_a_determinant_is_not_refused_where_it_is_singular():
     report = check_vjp(jnp.linalg.det, jnp.linalg.det, X[:3])
     assert report.ok, str(report)
+
+
+def test_nan_is_held_against_a_rule_only_where_the_primal_knows_better():
+    def backward(args, dy):
+        return (dy * jnp.linalg.inv(args[0]).T,)
+
+    def log_det(a):
+        return jnp.linalg.slogdet(a)[1]
+
+    report = check_vjp(rule(log_det, backward), log_det, X[:3] + 3 * np.eye(3, dtype=np.float32))
+    assert report.ok, str(report)
+    at_zero = rule(jnp.sin, lambda args, dy: (dy * jnp.cos(args[0]) * args[0] / args[0],))
+    assert check_vjp(at_zero, jnp.sin, X).verdict == "WRONG"
 
 
 def test_a_comparison_with_what_is_not_known_is_not_decided():

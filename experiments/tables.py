@@ -114,7 +114,8 @@ def checkers() -> str:
             counts = [_refused([r for r in here if r["wrong"] == wrong], checker) for wrong in (True, False)]
             lines.append([library, f"{n:,}", checker, *counts])
     head = ["rules", "n", "checker", "wrong rules refused", "right rules refused"]
-    return f"## Checkers\n\n{said}; seed {results['seed']}.\n\n{table(head, lines)}"
+    said = f"{said}; seed {results['seed']}. Where a count is of fewer rules, the newest were not run there."
+    return f"## Checkers\n\n{said}\n\n{table(head, lines)}"
 
 
 def _refused(rows: list[dict[str, Any]], checker: str) -> str:

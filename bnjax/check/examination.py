@@ -1,20 +1,30 @@
 """What all stages of one check share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
+from jax.extend.core import primitives as jaxs
 
 from bnjax.check import enclosure, points
 from bnjax.check.enclosure import Rounding
 from bnjax.check.points import Point, Setting
 from bnjax.check.probes import Role
 from bnjax.check.problem import Function, Problem
-from bnjax.check.programs import forward_program, holds, narrow_dtype, trace, vjp_program
+from bnjax.check.programs import (
+    forward_program,
+    holds,
+    narrow_dtype,
+    only_forwards,
+    reach,
+    trace,
+    vjp_program,
+)
 from bnjax.check.reference import KINKS, Reference, reference
 from bnjax.check.report import says
+from bnjax.jaxprs import equations
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,8 @@ class Examination:
       small: the small settings; `given` is the one of the arguments that came, where they are few.
       kinks: whether the primal compares, rounds or picks floats, so that it may have no derivative somewhere.
       narrow: whether the op or the primal computes in less than float64 where all arguments are float64.
+      endless: whether the op or the primal goes on until numbers are close, which in a narrow dtype they
+        may never be.
       exponential: whether the op or the primal takes exponentials, which overflow.
       notes: what should be known.
     """
@@ -34,6 +46,7 @@ class Examination:
     given: Setting | None
     kinks: bool
     narrow: bool
+    endless: bool
     exponential: bool
     notes: list[str]
 
@@ -64,9 +77,25 @@ class Examination:
         assert self.main is not None
         return trace(vjp_program(self.problem.primal, self.problem), *self.main.points[0].one.arguments)
 
+    @cached_property
+    def constant(self) -> frozenset[int]:
+        """The floats that the primal detaches: its program takes them, and no path leads from dy to their
+        cotangents, which are linear in it, and so 0.
+        """
+        found = [_detached(s.jaxpr, self.problem) for s in self.settings]
+        return frozenset.intersection(*found) if found else frozenset()
+
     def reference(self, jaxpr: ClosedJaxpr, point: Point, rounding: Rounding) -> Reference:
         """What should come back at `point`, by `jaxpr`, the primal's `vjp_program`."""
         return reference(self.problem, jaxpr, point.arguments, rounding, kinks=self.kinks)
+
+
+def _detached(jaxpr: ClosedJaxpr, problem: Problem) -> frozenset[int]:
+    """Of a `vjp_program`."""
+    paths, count = reach(jaxpr), len(problem.floats)
+    taken = frozenset().union(*paths[:-count])
+    both = enumerate(zip(problem.floats, paths[-count:], strict=True))
+    return frozenset(j for j, (i, path) in both if i in taken and max(path, default=0) < len(problem.arrays))
 
 
 _EXPONENTIALS = frozenset({"exp", "exp2", "expm1", "sinh", "cosh", "pow"})
@@ -90,7 +119,15 @@ def examination(problem: Problem) -> Examination:
         raise Unexamined("oracle", f"the primal raises {says(error)}") from error
     if not any(jnp.issubdtype(a.dtype, jnp.floating) for a in forward.out_avals):
         raise Unexamined("oracle", "the primal has no floating-point result to differentiate")
+    loops = [eqn for eqn in equations(forward) if eqn.primitive is jaxs.while_p]
+    if loops and not any(map(enclosure.may_not_end, loops)):
+        problem = replace(problem, forwards=only_forwards(problem))
     small, notes = points.small_settings(problem)
+    for j in problem.distributions:
+        notes = [
+            *notes,
+            f"{problem.labels[j]} sums to 1 along its last axis: so it did wherever it was looked at",
+        ]
     given = points.given_setting(problem)
     narrow = _narrow(problem, [*small, *([given] if given else [])][-1:])
     if narrow:
@@ -101,7 +138,9 @@ def examination(problem: Problem) -> Examination:
         *([given.op.jaxpr] if given and given.op else []),
     ]
     exponential = any(holds(program, _EXPONENTIALS) for program in programs)
-    return Examination(problem, small, given, holds(forward, KINKS), bool(narrow), exponential, notes)
+    endless = any(enclosure.may_not_end(eqn) for program in programs for eqn in equations(program))
+    kinks = holds(forward, KINKS)
+    return Examination(problem, small, given, kinks, bool(narrow), endless, exponential, notes)
 
 
 def _narrow(problem: Problem, settings: list[Setting]) -> str:

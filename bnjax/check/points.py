@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from bnjax.check import enclosure, probes
+from bnjax.check import enclosure, probes, traits
+from bnjax.check.enclosure import Ball
 from bnjax.check.probes import Shrunk
 from bnjax.check.problem import Problem
 from bnjax.check.programs import Traced, forward_program, strays, trace, traced, vjp_program
@@ -47,6 +48,12 @@ class Point:
     def one(self) -> "Point":
         """Along the random cotangent alone."""
         return self.rows([list(self.names).index("random")])
+
+    @property
+    def hot(self) -> list[int]:
+        """The rows of the one-hot cotangents, where there is one for every element of the results."""
+        rows = [i for i, name in enumerate(self.names) if name.startswith("one-hot")]
+        return rows if len(rows) == sum(c[0].size for c in self.cotangents) else []
 
     def widened(self, problem: Problem) -> "Point":
         """In float64."""
@@ -111,7 +118,7 @@ def beyond(problem: Problem, setting: Setting) -> list[Point]:
     """Points past the ordinary ones of `setting`; an argument that came positive is given no zeros."""
     first, found = setting.points[0], []
     floats = [first.arrays[i] for i in problem.floats]
-    positive = [probes.is_positive(problem.arrays[i].sample) for i in problem.floats]
+    positive = [traits.is_positive(problem.arrays[i].sample) for i in problem.floats]
     signed = [i in setting.flips or not p for i, p in zip(problem.floats, positive, strict=True)]
     main = max(map(np.ndim, floats))
     pool = next((a.ravel() for a, either in zip(floats, signed, strict=True) if either and a.size), None)
@@ -120,6 +127,7 @@ def beyond(problem: Problem, setting: Setting) -> list[Point]:
         for j, (values, either) in enumerate(zip(floats, signed, strict=True)):
             parameter = not either and np.ndim(values) < main  # an ε: it stays of its magnitude
             kept = parameter or (kind.name in probes.ZEROS and positive[j])
+            kept = kept or j in problem.distributions
             if values.size and not kept and kind.only in (None, j):
                 like = pool if either and pool is not None else values.ravel()
                 moved[j] = probes.beyond_leaf(kind, values, like, probes.generator(j), signed=either)
@@ -253,12 +261,14 @@ def _data(problem: Problem, shrunk: Shrunk, variant: str, flips: set[int], *, na
     most = max((np.ndim(problem.arrays[i].value) for i in problem.floats), default=0)
     scale = probes.low_scale([problem.arrays[i].sample for i in problem.floats])
     arrays: list[Any] = []
-    for i, (_, _, leaf, _, floating, sample) in enumerate(problem.arrays):
+    for i, argument in enumerate(problem.arrays):
+        leaf, sample = argument.value, argument.sample
         shape = probes.resized(np.shape(leaf), shrunk.sizes)
         rng = probes.generator(shrunk.seed, probes.VARIANTS.index(variant), i)
-        if floating:
+        if argument.floating:
             kind = probes.Kind(variant, leaf.ndim == most and most > 0, i in flips, narrow, scale)
-            arrays.append(probes.float_leaf(sample, shape, kind, rng))
+            values = probes.float_leaf(sample, shape, kind, rng)
+            arrays.append(traits.distribution(values) if argument.distribution else values)
         elif isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biu":
             arrays.append(probes.integer_leaf(sample, shape, shrunk.sizes, rng))
         elif shape == np.shape(leaf):
@@ -268,8 +278,17 @@ def _data(problem: Problem, shrunk: Shrunk, variant: str, flips: set[int], *, na
     return arrays
 
 
+def _known(ball: Ball) -> bool:
+    """Whether an array is finite, and not mostly rounding."""
+    largest = np.max(abs(ball.value), initial=0)
+    known = largest == 0 or ball.radius is None or np.max(ball.radius, initial=0) < 1e-3 * largest
+    return bool(np.all(np.isfinite(ball.value)) and known)
+
+
 def flippable(problem: Problem, shrunk: Shrunk) -> set[int]:
-    """The positive float arguments whose negative the primal takes too: it stays finite on all data."""
+    """The positive float arguments whose negative the primal takes too: on all data it stays finite, and not
+    a matter of rounding, as a loop that does not converge.
+    """
     base = [_data(problem, shrunk, v, set(), narrow=True) for v in probes.VARIANTS[:3]]
     floats = [base[0][i] for i in problem.floats]
     base.append(problem.put(base[0], [np.full_like(a, np.mean(a)) if a.size else a for a in floats]))
@@ -278,8 +297,9 @@ def flippable(problem: Problem, shrunk: Shrunk) -> set[int]:
 
     def finite(arrays: list[Any], i: int) -> bool:
         flipped = [-a if j == i else a for j, a in enumerate(arrays)]
-        values = enclosure.evaluate(jaxpr, flipped)
-        return all(np.all(np.isfinite(v)) for v in values if v.dtype.kind == "f")
+        balls = enclosure.enclose(jaxpr, flipped, enclosure.rounding(np.float64))
+        return all(_known(b) for b in balls if b.value.dtype.kind == "f")
 
-    positive = [i for i in problem.floats if probes.is_positive(problem.arrays[i].sample)]
+    free = [i for i in problem.floats if not problem.arrays[i].distribution]
+    positive = [i for i in free if traits.is_positive(problem.arrays[i].sample)]
     return {i for i in positive if all(finite(arrays, i) for arrays in base)}

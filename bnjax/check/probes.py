@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bnjax.check import traits
+
 SEED = 34
 GIVEN_SEED = 99  # of the arguments that came
 SMALL = 8  # the largest size of a shrunk dimension
@@ -134,8 +136,6 @@ def _elements(shape: tuple[int, ...], sizes: Sizes) -> int:
 # --- data -------------------------------------------------------------------------------------------------
 
 VARIANTS = ("like the arguments", "negated", "low variance", "large offset", "signs flipped")
-
-
 SCALES = (10.0, 100.0, 1e4, 1e8)
 ZEROS = ("zeros", "a row and a column of zeros")
 OVERFLOW = 150.0  # exp overflows at 709 and its fourth power here: a right rule may, too
@@ -187,11 +187,6 @@ def beyond_leaf(
     return flat.reshape(values.shape)
 
 
-def is_positive(leaf: np.ndarray) -> bool:
-    """Whether `leaf` may have to be positive, as ε is: every element of it is."""
-    return leaf.size > 0 and bool(np.all(leaf > 0))
-
-
 class Kind(NamedTuple):
     """A kind of data for one argument.
 
@@ -218,15 +213,15 @@ def float_leaf(given: np.ndarray, shape: tuple[int, ...], kind: Kind, rng: np.ra
     positive stays so, and of its magnitude.
     """
     variant, main, flip, narrow, low_scale = kind
-    signed = flip or not is_positive(given)
+    signed = flip or not traits.is_positive(given)
     values = _spread_out(given, shape, rng, signed) if narrow and main else _resample(given, shape, rng)
-    if is_positive(given) and not main:
+    if traits.is_positive(given) and not main:
         return -values if variant == "signs flipped" and flip else values
-    if variant == "negated" and not is_positive(given):
+    if variant == "negated" and not traits.is_positive(given):
         return -values
     if variant == "low variance" and main:
         noise = low_scale * rng.normal(size=shape)
-        return np.abs(noise) + low_scale if is_positive(given) else noise
+        return np.abs(noise) + low_scale if traits.is_positive(given) else noise
     if variant == "large offset" and main:
         return values + (2.0 if narrow else 1000.0) * max(float(np.std(values)), 1e-3)
     if variant == "signs flipped" and flip:
@@ -266,7 +261,7 @@ def integer_leaf(
 
     A label in [0, C) must stay a label: C may be any original size above every value, so the values are
     kept below the new sizes of all of them.  Below 0 they count from the end, so that −1, which is "ignore"
-    to many, stays −1.
+    to many, stays −1.  An order of the only axis that it may index stays an order.
     """
     if given.size == 0:
         return np.zeros(shape, given.dtype)
@@ -275,12 +270,14 @@ def integer_leaf(
     if given.dtype == np.bool_ or not above:
         return values
     size = max(min(sizes[size] for size in above), 1)
+    if above == [given.size] and traits.is_order(given):
+        return rng.permutation(size).astype(given.dtype)
     return np.where(values < 0, -1 - (-1 - values) % size, values % size).astype(given.dtype)
 
 
 def low_scale(floats: Sequence[np.ndarray]) -> float:
     """A standard deviation with σ² below the smallest positive parameter (ε, if there is one)."""
-    small = [float(np.min(leaf)) for leaf in floats if is_positive(leaf) and np.min(leaf) < 0.1]
+    small = [float(np.min(leaf)) for leaf in floats if traits.is_positive(leaf) and np.min(leaf) < 0.1]
     return 0.5 * float(np.sqrt(min(small))) if small else 1e-3
 
 
@@ -359,7 +356,7 @@ def few_cotangents(outputs: Sequence[np.ndarray], rng: np.random.Generator) -> d
 def sample(given: np.ndarray) -> np.ndarray:
     """A few of the values that came, the extreme ones among them: what small data are made like."""
     flat = given.ravel()
-    if flat.size <= _KNOWN:
+    if flat.size <= _KNOWN or traits.is_order(given):
         return given
     few = flat[:: flat.size // _KNOWN]
     return np.append(few, [flat.min(), flat.max()])

@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnjax.check import probes
+from bnjax.check import probes, traits
 from bnjax.jaxprs import parameter_names, replaced
 
 Function = Callable[..., Any]
 
 
 class Argument(NamedTuple):
-    """An array among the leaves of the arguments."""
+    """An array among the leaves of the arguments; of complex numbers the real part and the imaginary one."""
 
     place: int  # among all the leaves
     label: str
@@ -24,6 +24,8 @@ class Argument(NamedTuple):
     dtype: Any  # as it came
     floating: bool
     sample: Any  # a few of its values
+    imaginary: bool = False  # a part, whose real one is the argument before
+    distribution: bool = False  # sums to 1 along its last axis, and does so wherever it is looked at
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,17 @@ class Problem:
     leaves: tuple[Any, ...]
     arrays: tuple[Argument, ...]
     x64: bool  # JAX's 64-bit mode, as the caller has it
+    forwards: bool = False  # whether the primal is differentiated forwards, for it cannot be backwards
 
     @cached_property
     def floats(self) -> tuple[int, ...]:
         """Which of the arrays are differentiated."""
         return tuple(i for i, a in enumerate(self.arrays) if a.floating)
+
+    @cached_property
+    def distributions(self) -> frozenset[int]:
+        """Those of the floats that sum to 1."""
+        return frozenset(j for j, i in enumerate(self.floats) if self.arrays[i].distribution)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -60,7 +68,10 @@ class Problem:
 
     def arguments(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
         """The arguments of the functions, with `arrays` in their places."""
-        leaves = replaced(self.leaves, [a.place for a in self.arrays], arrays)
+        leaves = list(self.leaves)
+        for argument, array in zip(self.arrays, arrays, strict=True):
+            real = leaves[argument.place]
+            leaves[argument.place] = _complex(real, array) if argument.imaginary else array
         return jax.tree.unflatten(self.treedef, leaves)
 
     def float_dtypes(self, dtypes: Sequence[Any]) -> list[Any]:
@@ -74,6 +85,23 @@ class Problem:
     def put(self, arrays: Sequence[Any], floats: Sequence[Any]) -> list[Any]:
         """`arrays` with `floats` in the places of theirs."""
         return replaced(arrays, self.floats, floats)
+
+    @cached_property
+    def _results(self) -> Any:
+        return jax.eval_shape(lambda arrays: self.primal(*self.arguments(arrays)), self.given)
+
+    def cotangent(self, floats: Sequence[Any], others: Sequence[Any]) -> Any:
+        """What to hand to a VJP: `floats` as the primal's results are, and nothing for its `others`."""
+        values, rest = iter(floats), iter(others)
+
+        def leaf(result: Any) -> Any:
+            if jnp.issubdtype(result.dtype, jnp.complexfloating):
+                return next(values) - 1j * next(values)
+            if _floating(result.dtype):
+                return next(values)
+            return np.zeros(next(rest, result).shape, jax.dtypes.float0)
+
+        return jax.tree.map(leaf, self._results)
 
     def cast(self, arrays: Sequence[Any], dtypes: Sequence[Any]) -> list[Any]:
         """`arrays` in `dtypes`, one each; a random key has but its own."""
@@ -111,9 +139,20 @@ def _problem(op: Function, primal: Function, args: tuple[Any, ...], *, static_fl
     ]
     known = [leaf.dtype for _, _, leaf in found if not isinstance(leaf, float) and _floating(leaf.dtype)]
     weak = max(map(_canonical, known), key=lambda d: jnp.finfo(d).eps, default=_canonical(float))
-    arrays = tuple(_argument(place, label, leaf, weak) for place, label, leaf in found)
-    leaves = replaced([leaf for _, leaf in paths], [a.place for a in arrays], [a.value for a in arrays])
-    return Problem(op, primal, name_of(op), treedef, tuple(leaves), arrays, jax.config.read("jax_enable_x64"))
+    arrays = tuple(a for place, label, leaf in found for a in _arguments(place, label, leaf, weak))
+    leaves = tuple(leaf for _, leaf in paths)
+    return Problem(op, primal, name_of(op), treedef, leaves, arrays, jax.config.read("jax_enable_x64"))
+
+
+def _arguments(place: int, label: str, leaf: Any, weak: Any) -> list[Argument]:
+    """A leaf as an argument, or as its two parts."""
+    if not jnp.iscomplexobj(leaf):
+        return [_argument(place, label, leaf, weak)]
+    real, imaginary = np.real(leaf), np.imag(leaf)
+    return [
+        _argument(place, f"{label}.real", real, weak),
+        _argument(place, f"{label}.imag", imaginary, weak)._replace(imaginary=True),
+    ]
 
 
 def _argument(place: int, label: str, leaf: Any, weak: Any) -> Argument:
@@ -123,7 +162,17 @@ def _argument(place: int, label: str, leaf: Any, weak: Any) -> Argument:
         return Argument(place, label, leaf, dtype, False, leaf)
     floating = _floating(dtype)
     value = np.asarray(leaf).astype(np.float64) if floating else np.asarray(leaf)
-    return Argument(place, label, value, _canonical(dtype), floating, probes.sample(value))
+    sums = floating and traits.is_distribution(value)
+    value = traits.distribution(value) if sums else value
+    return Argument(place, label, value, _canonical(dtype), floating, probes.sample(value), distribution=sums)
+
+
+def _complex(real: Any, imaginary: Any) -> Any:
+    """The numbers of these parts, numpy's if both are; in complex64 where the parts are narrower."""
+    dtype = jnp.promote_types(real.dtype, np.float32)
+    if isinstance(real, jax.Array) or isinstance(imaginary, jax.Array):
+        return jax.lax.complex(jnp.asarray(real, dtype), jnp.asarray(imaginary, dtype))
+    return (1j * np.asarray(imaginary, dtype)) + np.asarray(real, dtype)
 
 
 def _floating(dtype: Any) -> bool:

@@ -4,6 +4,7 @@ Every leaf that a program returns has a leading axis of rows: of cotangents that
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -25,13 +26,18 @@ class Outcome(NamedTuple):
 
 
 def forward_program(fun: Function, problem: Problem) -> Callable[..., Any]:
-    """arrays ↦ (floating results, other results), without rows."""
+    """arrays ↦ (floating results, other results), without rows; a complex result is its two parts."""
 
     def forward(arrays: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        results = [jnp.asarray(r) for r in jax.tree.leaves(fun(*problem.arguments(arrays)))]
+        leaves = [jnp.asarray(r) for r in jax.tree.leaves(fun(*problem.arguments(arrays)))]
+        results = [part for r in leaves for part in _parts(r)]
         return [r for r in results if _floating(r)], [r for r in results if not _floating(r)]
 
     return forward
+
+
+def _parts(a: Any) -> list[Any]:
+    return [jnp.real(a), jnp.imag(a)] if jnp.iscomplexobj(a) else [a]
 
 
 def vjp_program(fun: Function, problem: Problem, *, batched: bool = True) -> Callable[..., Outcome]:
@@ -41,9 +47,10 @@ def vjp_program(fun: Function, problem: Problem, *, batched: bool = True) -> Cal
     cotangents stands for one row of ones, to see whether the program traces at all.
     """
     forward = forward_program(fun, problem)
+    vjp = _by_tangents if problem.forwards and fun is problem.primal else jax.vjp
 
     def program(arrays: Sequence[Any], cotangents: Any) -> Outcome:
-        results, backward, others = jax.vjp(
+        results, backward, others = vjp(
             lambda floats: forward(problem.put(arrays, floats)), problem.pick(arrays), has_aux=True
         )
         if cotangents is None:
@@ -56,6 +63,26 @@ def vjp_program(fun: Function, problem: Problem, *, batched: bool = True) -> Cal
         return Outcome([r[None] for r in results], [o[None] for o in others], pulled)
 
     return program
+
+
+def _by_tangents(forward: Any, floats: Sequence[Any], *, has_aux: bool) -> tuple[Any, Any, Any]:
+    """`jax.vjp` by tangents alone, one for every element: a loop of unknown length has no VJP."""
+    results, others = forward(floats)
+
+    def along(j: int, direction: Any) -> Any:
+        tangents = [direction if k == j else jnp.zeros_like(f) for k, f in enumerate(floats)]
+        return jax.jvp(lambda *f: forward(list(f))[0], floats, tangents)[1]
+
+    def backward(cotangents: Sequence[Any]) -> Any:
+        pulled = []
+        for j, f in enumerate(floats):
+            basis = jnp.eye(f.size, dtype=f.dtype).reshape(f.size, *f.shape)
+            columns = jax.vmap(partial(along, j))(basis)
+            products = [jnp.tensordot(m, c, c.ndim) for m, c in zip(columns, cotangents, strict=True)]
+            pulled.append(sum(products, jnp.zeros(f.size)).reshape(f.shape).astype(f.dtype))
+        return (pulled,)
+
+    return results, backward, others
 
 
 def second_order_program(fun: Function, problem: Problem, *, forward: bool) -> Callable[..., Outcome]:
@@ -97,11 +124,42 @@ def traced(program: Callable[..., Any], *args: Any) -> Traced:
     return Traced(jaxpr, jax.tree.structure(shape))
 
 
+def reach(jaxpr: ClosedJaxpr) -> list[frozenset[int]]:
+    """For every result of a program the inputs from which a path of operations leads to it."""
+
+    def equation(eqn: JaxprEqn, operands: list[frozenset[int]]) -> Sequence[frozenset[int]]:
+        inner = called(eqn)
+        if inner is not None:
+            return walk(inner, operands, equation, lambda _: frozenset())
+        return [frozenset().union(*operands)] * len(eqn.outvars)
+
+    inputs = [frozenset({i}) for i in range(len(jaxpr.in_avals))]
+    return walk(jaxpr, inputs, equation, lambda _: frozenset())
+
+
 def narrow_dtype(jaxpr: ClosedJaxpr) -> Any:
-    """A floating dtype below float64 that the program computes in, if there is one."""
+    """A floating dtype below float64 that the program computes in, or a number of bits that it rounds to."""
+    cut = [
+        eqn.params["mantissa_bits"] for eqn in equations(jaxpr) if eqn.primitive is jaxs.reduce_precision_p
+    ]
+    if cut and min(cut) < 52:
+        return f"{min(cut)} bits"
     avals: list[Any] = [out.aval for eqn in equations(jaxpr) for out in eqn.outvars]
     floating = (a.dtype for a in avals if hasattr(a, "dtype") and _floating(a))
     return next((d for d in floating if jnp.finfo(d).bits < 64), None)
+
+
+def only_forwards(problem: Problem) -> bool:
+    """Whether JAX differentiates the primal forwards alone, for it loops; not until numbers are close, which
+    tells the derivative of the numbers before.
+    """
+    if problem.op is problem.primal:
+        return False
+    try:
+        trace(vjp_program(problem.primal, problem), problem.given, None)
+    except ValueError as error:
+        return "Reverse-mode" in str(error)
+    return False
 
 
 def strays(jaxpr: ClosedJaxpr, arrays: Sequence[Any]) -> bool:

@@ -1,6 +1,7 @@
 """What should come back: the primal's own VJP in float64, an enclosure beside each number."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -12,6 +13,7 @@ from bnjax.check import enclosure, probes
 from bnjax.check.enclosure import Ball, Rounding
 from bnjax.check.problem import Problem
 from bnjax.check.programs import Outcome
+from bnjax.jaxprs import replaced
 
 _JUMP = 2.0**-20  # of the largest element: what no smooth program changes by within a hair
 KINKS = frozenset({
@@ -98,6 +100,21 @@ class Reference:
         others = ordinary.cotangents
         return self._changed(lambda r: replace(r, cotangents=list(map(raised, r.cotangents, others))))
 
+    def by_elements(self, hot: Sequence[int], cotangents: Sequence[np.ndarray]) -> "Reference":
+        """With room for a rule that rounds the Jacobian's elements J before it sums: r·Σ|dy|·|J|.
+
+        Where the primal's own program never does, its bound is less: dy·(1 + b) as Σ dy + Σ dy·b.  `hot` are
+        the rows of the one-hot cotangents, which are J.
+        """
+        weights = abs(np.concatenate([c.reshape(len(c), -1) for c in cotangents], axis=1))
+
+        def roomier(ball: Ball) -> Ball:
+            jacobian = np.nan_to_num(abs(ball.value[hot]), posinf=0.0)
+            room = self.rounding.unit * np.tensordot(weights, jacobian, 1)
+            return Ball(ball.value, radius(ball) + room)
+
+        return self._changed(lambda r: replace(r, cotangents=list(map(roomier, r.cotangents))))
+
     def about(self, outcome: Outcome) -> "Reference":
         """The same bounds, doubled, about what the op itself returned, right or wrong."""
 
@@ -114,6 +131,22 @@ class Reference:
                 cotangents=own(outcome.cotangents, r.cotangents),
             )
         )
+
+    def without(self, places: Container[int]) -> "Reference":
+        """With nothing said of the cotangents at these places."""
+
+        def silent(r: Reference) -> Reference:
+            cotangents = [
+                Ball(b.value, np.full(b.value.shape, np.inf)) if j in places else b
+                for j, b in enumerate(r.cotangents)
+            ]
+            return replace(r, cotangents=cotangents)
+
+        return self._changed(silent)
+
+    def value(self) -> "Reference":
+        """The results alone."""
+        return self._changed(lambda r: replace(r, cotangents=[]))
 
     def rows(self, chosen: Sequence[int]) -> "Reference":
         """A few of the cotangents' rows."""
@@ -138,7 +171,9 @@ def worst(got: Any, ball: Ball, rounding: Rounding, xp: Any = np) -> Worst:
     got = xp.asarray(got).astype(np.float64)
     known = xp.isfinite(ball.value) & xp.isfinite(bound)
     ratio = xp.where(known, abs(got - ball.value) / bound, 0)
-    ratio = xp.where(known & ~xp.isfinite(got), np.inf, ratio).reshape(rows, -1)
+    largest, widest = (xp.max(xp.where(known, a, 0)) for a in (abs(ball.value), bound))
+    telling = known & ((widest <= largest) | (largest == 0))  # else all is rounding, as at singular matrices
+    ratio = xp.where(xp.isfinite(got), ratio, xp.where(telling, np.inf, 0)).reshape(rows, -1)
     shown = xp.any((known & (abs(ball.value) > 2 * bound)).reshape(rows, -1), axis=1)
     place = xp.argmax(ratio, axis=1)
     at = (xp.arange(rows), place)
@@ -185,19 +220,22 @@ def widened(
 ) -> tuple[list[Ball], int]:
     """The enclosures of a program's results, wider at a kink, and how many elements lie at one.
 
-    Where the values a hair to either side differ, either of the two, and what is between, is right: a
-    derivative's convention at a kink is not the checker's to choose.
+    Where the values a hair to either side differ, any of them, and what is between, is right: a derivative's
+    convention at a kink is not the checker's to choose.  The floats are moved all at once, then each argument
+    alone: a bias moves every sum to the same side, what is summed moves some to the one, some to the other.
     """
     arrays, rest = arguments
-    balls, one, other = (
-        enclosure.enclose(jaxpr, [*_moved(problem, arrays, sign, xp), *rest], rounding, xp)
-        for sign in (0, 1, -1)
-    )
+    every, alone = problem.floats, [(i,) for i in problem.floats if len(problem.floats) > 1]
+    moves = [((), 0), *((which, sign) for which in (every, *alone) for sign in (1, -1))]
+    runs = [
+        enclosure.enclose(jaxpr, [*_moved(arrays, which, sign, xp), *rest], rounding, xp)
+        for which, sign in moves
+    ]
     found, count = [], 0
-    for ball, *sides in zip(balls, one, other, strict=True):
+    for ball, *sides in zip(*runs, strict=True):
         if jnp.issubdtype(ball.value.dtype, jnp.floating):
-            low, high = (f(sides[0].value, sides[1].value) for f in (xp.minimum, xp.maximum))
-            low, high = xp.minimum(low, ball.value), xp.maximum(high, ball.value)
+            low = functools.reduce(xp.minimum, (s.value for s in sides), ball.value)
+            high = functools.reduce(xp.maximum, (s.value for s in sides), ball.value)
             jump = xp.where(xp.isnan(high - low), 0, high - low)
             if xp is np:
                 count += int(np.sum(jump > _JUMP * np.max(abs(ball.value), initial=0)))
@@ -207,14 +245,12 @@ def widened(
     return found, count
 
 
-def _moved(problem: Problem, arrays: Sequence[Any], sign: int, xp: Any) -> list[Any]:
-    """The floats a hair to one side, all of them at once.
+def _moved(arrays: Sequence[Any], which: Sequence[int], sign: int, xp: Any) -> list[Any]:
+    """Some of the arrays a hair to one side.
 
     The later in an array, the further: of equal numbers the last is then the largest, on the other side the
     first, which are the two that a rule may take to be it.
     """
-    if sign == 0:
-        return list(arrays)
 
     def moved(i: int) -> Any:
         hair = np.sort(probes.generator(i).uniform(0.5, 1, np.size(arrays[i]))) * sign * 2.0**-40
@@ -222,4 +258,4 @@ def _moved(problem: Problem, arrays: Sequence[Any], sign: int, xp: Any) -> list[
         size = abs(xp.where(xp.isfinite(arrays[i]), arrays[i], 0))
         return arrays[i] + hair * xp.maximum(size, 2.0**-12 * xp.max(size, initial=2.0**-88))
 
-    return problem.put(arrays, list(map(moved, problem.floats)))
+    return replaced(arrays, which, list(map(moved, which)))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import jax
 import numpy as np
 
 STAGES = (
@@ -32,6 +33,15 @@ STAGES = (
 
 # failures that speak of the check and not of the rule: no reference to hold it to, or nothing seen
 _UNDECIDED = ("oracle", "evidence")
+# failures that the VJP alone does not show
+_TRANSFORMED = (
+    "determinism",
+    "jit",
+    "vmap",
+    "reverse over reverse",
+    "forward over reverse",
+    "symbolic zeros",
+)
 _MOST_SAID = 400  # characters of an exception's message
 _UNSPEAKABLE = 1e12  # times the bound: where that is about 0 the number says nothing
 _LITERAL = 48  # elements up to which the reproducing line spells the arrays out
@@ -285,15 +295,27 @@ def stage_of(error: Exception) -> str:
 
 def reproduction(failure: Failure) -> str:
     """A line of Python that shows `failure` again: with the numbers themselves where they are few."""
-    if failure.arguments is None:
+    if failure.arguments is None or failure.stage in _TRANSFORMED:
         return "bnjax.check_vjp(op, primal, *args)"
     x64 = "with jax.enable_x64(True): " if failure.dtype == "float64" else ""
-    arrays = [a for a in (*failure.arguments, failure.cotangent) if isinstance(a, np.ndarray)]
-    if sum(a.size for a in arrays) > _LITERAL or failure.cotangent is None:
-        cotangent = "jax.tree.map(jnp.asarray, report.worst.cotangent)"
-        return f"{x64}print(jax.vjp(op, *report.worst.arguments)[1]({cotangent}))"
-    arguments = ", ".join(_literal(a) for a in failure.arguments)
-    return f"{x64}print(jax.vjp(op, {arguments})[1]({_literal(failure.cotangent)}))"
+    everything = jax.tree.leaves((failure.arguments, failure.cotangent))
+    few = sum(map(np.size, everything)) <= _LITERAL and _spelled((failure.arguments, failure.cotangent))
+    arguments = ", ".join(map(_literal, failure.arguments)) if few else "*report.worst.arguments"
+    if failure.cotangent is None:
+        return f"{x64}print(op({arguments}))"
+    integers = any(np.result_type(a) == jax.dtypes.float0 for a in jax.tree.leaves(failure.cotangent))
+    whole = "report.worst.cotangent" if integers else "jax.tree.map(jnp.asarray, report.worst.cotangent)"
+    cotangent = _literal(failure.cotangent) if few else whole
+    return f"{x64}print(jax.vjp(op, {arguments})[1]({cotangent}))"
+
+
+def _spelled(value: Any) -> bool:
+    """Whether `_literal` is Python for it."""
+    if type(value) in (list, tuple):
+        return all(map(_spelled, value))
+    if type(value) is dict:
+        return all(map(_spelled, value.values()))
+    return isinstance(value, np.ndarray | np.generic | bool | int | float | str | None)
 
 
 def _literal(value: Any) -> str:
@@ -305,6 +327,10 @@ def _literal(value: Any) -> str:
     if not isinstance(value, np.ndarray | np.generic):
         return repr(value)
     array = np.asarray(value)
+    if array.dtype == jax.dtypes.float0:
+        return f"np.zeros({array.shape}, jax.dtypes.float0)"
+    if array.dtype.kind == "c":
+        return f"jax.lax.complex({_literal(array.real)}, {_literal(array.imag)})"
     numbers = repr(array.tolist() if array.dtype.kind in "biu" else array.astype(np.float64).tolist())
     return f"jnp.array({numbers.replace('nan', 'jnp.nan').replace('inf', 'jnp.inf')}, jnp.{array.dtype.name})"
 

@@ -180,11 +180,12 @@ def _views(
 def _search(view: _View, points: int, deadline: float) -> Counterexample | None:
     """The first rational disagreement of a view, or one that is irrational, or one not seen in float64."""
     fallback: Counterexample | None = None
+    kinds = (_simple, _simple, _fine) if view.differentiated else (_simple, _often_equal, _fine)
     for seed in range(points):
         if time.monotonic() > deadline:
             return fallback
         try:
-            found = _disagreement(view, random.Random(seed))
+            found = _disagreement(view, random.Random(seed), kinds[seed % len(kinds)])
         except NotEvaluated:
             return fallback
         except Exception:  # a kink, a pole, a fault of the search: this point shows nothing
@@ -200,21 +201,22 @@ def _search(view: _View, points: int, deadline: float) -> Counterexample | None:
     return fallback
 
 
-def _disagreement(view: _View, source: random.Random) -> Counterexample | None:
-    drawn = _simple if view.differentiated or source.random() < 0.5 else _often_equal
-    point = {a.name: _draw(a, source, drawn) for a in view.arguments}
+def _disagreement(
+    view: _View, source: random.Random, number: Callable[[random.Random], Fraction]
+) -> Counterexample | None:
+    point = {a.name: _draw(a, source, number) for a in view.arguments}
     exact = Arithmetic()
     given = list(point.values())
     if not view.differentiated:
         given = list(map(_as_constants, given))
     got, expected = (evaluate(program, given, exact) for program in view.programs)
     unseen = None
-    for number, (what, mine, theirs) in enumerate(zip(view.names, got, expected, strict=True)):
+    for place, (what, mine, theirs) in enumerate(zip(view.names, got, expected, strict=True)):
         for index in np.ndindex(mine.shape):
             a, b = _real(mine[index]), _real(theirs[index])
             if a is None or b is None or not disjoint(a, b):
                 continue
-            seen = _in_float64(view, point, number, index)
+            seen = _in_float64(view, point, place, index)
             values = {name: value.tolist() for name, value in point.items()}
             found = Counterexample(what, index, values, _plain(a), _plain(b), seen)
             if seen is not None:
@@ -253,6 +255,10 @@ def _numeric(value: np.ndarray) -> np.ndarray:
 
 def _simple(source: random.Random) -> Fraction:
     return Fraction(source.randint(-6, 6), source.choice((1, 1, 2)))
+
+
+def _fine(source: random.Random) -> Fraction:
+    return Fraction(source.randint(-200, 200), source.choice((7, 97, 1013)))
 
 
 def _often_equal(source: random.Random) -> Fraction:

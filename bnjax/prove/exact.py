@@ -143,8 +143,9 @@ def _moved(eqn: JaxprEqn, operands: list[np.ndarray]) -> np.ndarray:
 
 
 def _each(function: Callable, *arrays: np.ndarray) -> np.ndarray:
-    """function at every element, keeping Python's own numbers."""
-    return np.frompyfunc(function, len(arrays), 1)(*arrays)
+    """function at every element, keeping Python's own numbers; ∞ − ∞ is NaN, and no warning."""
+    with np.errstate(all="ignore"):
+        return np.frompyfunc(function, len(arrays), 1)(*arrays)
 
 
 def _divide(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -228,18 +228,18 @@ class _Found:
         start = time.monotonic()
         proof = lemma.prove()
         layers = lemma.piece.layers()
-        name = f"{layers}: {lemma.piece.step.name}" if layers else lemma.piece.step.name
+        name = f"{layers}: {lemma.piece.name}" if layers else lemma.piece.name
         name += f" at {words(at_sizes)}" if at_sizes else ""
         seconds = time.monotonic() - start
         self.pieces[(*key, words(at_sizes))] = ModelPiece(
-            name, lemma.piece.step.where, proof.status, proof, seconds
+            name, lemma.piece.where, proof.status, proof, seconds
         )
 
     def _seen(self, key: tuple, lemma: Lemma) -> None:
         """Another place of a lemma that is proved already."""
         piece = self.pieces.get((*key, ""))
-        if piece is not None and lemma.piece.step.where not in piece.where:
-            self.pieces[(*key, "")] = replace(piece, where=f"{piece.where}, {lemma.piece.step.where}")
+        if piece is not None and lemma.piece.where not in piece.where:
+            self.pieces[(*key, "")] = replace(piece, where=f"{piece.where}, {lemma.piece.where}")
 
     def leave_open(self, question: Question) -> None:
         """A question whose other answer is no case: a condition."""

@@ -26,13 +26,13 @@ _SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Lemma:
-    """A piece, its place among the steps with rules of their own, and the network at other sizes.
+    """A piece, its steps' places among those with rules of their own, and the network at other sizes.
 
     `network_at` takes whether it is in float64: literals have dtypes, and what runs in float64 has others.
     """
 
     piece: Piece
-    place: int | None
+    places: tuple[int | None, ...]
     network_at: Callable[[Sizes, bool], Network]
     symbols: tuple[str, ...]  # of the network
 
@@ -42,18 +42,23 @@ class Lemma:
             shapes = [*map(_shape, self.piece.arguments()), *(f"bool: {name}" for name in self._beside())]
             shapes = _with_split_axes(self.piece, shapes)
         except Outside as problem:
-            return Proof("refused", "", reason=str(problem), where=self.piece.step.where)
+            return Proof("refused", "", reason=str(problem), where=self.piece.where)
         positive = [k for k, value in enumerate(self.piece.arguments()) if is_positive(value)]
         try:
-            primal = self._function(True) if self.place is not None else self._function(False)
+            primal = self._function(self._custom)
             return prove_vjp(self._function(False), primal, *shapes, positive=positive, timeout=_SECONDS)
         except ValueError as problem:  # a kind of argument, or an index, that is not read
-            return Proof("refused", "", reason=str(problem), where=self.piece.step.where)
+            return Proof("refused", "", reason=str(problem), where=self.piece.where)
+
+    @property
+    def _custom(self) -> bool:
+        return any(place is not None for place in self.places)
 
     def _beside(self) -> list[str]:
         """The sizes that the piece depends on and no argument has: each is the length of a mask more."""
         seen = {part for v in self.piece.arguments() for size in v.shape.shape for part in _names(size)}
-        needed = self.symbols if self.place is not None else sorted(set(symbols_of(self.piece.step)))
+        own = set().union(*map(symbols_of, self.piece.steps))
+        needed = self.symbols if self._custom else sorted(own)
         return [name for name in needed if name not in seen]
 
     def _function(self, plain: bool) -> Callable[..., Any]:
@@ -67,19 +72,24 @@ class Lemma:
                 value: arg if value.active or not _is_float(value) else lax.stop_gradient(arg)
                 for value, arg in zip(arguments, args, strict=False)  # and masks that only name sizes
             }
-            step, within = self.piece.step, None if self.place is not None else sizes
-            if self.place is not None:
-                wide = any(arg.dtype == jnp.float64 for arg in args)
-                step = _counterpart(self.network_at(sizes, wide), self.place, step)
             integers: dict[int | None, Any] = {
                 value.number: given[value] for value in given if value.number is not None
             }
-            operands = [
-                computed(v, within, integers) if v.fixed else given[mine]
-                for v, mine in zip(step.operands, self.piece.step.operands, strict=True)
-            ]
-            results = _custom(step, operands, plain) if step.custom else results_of(step, operands, within)
-            chosen = [results[k] for k in self.piece.outputs]
+            made: dict[Any, Any] = {}
+            wide = any(arg.dtype == jnp.float64 for arg in args)
+            for mine, place in zip(self.piece.steps, self.places, strict=True):
+                step = mine if place is None else _counterpart(self.network_at(sizes, wide), place, mine)
+                within = None if place is not None else sizes
+                operands = [
+                    computed(v, within, integers) if v.fixed else made.get(own.source, given.get(own))
+                    for v, own in zip(step.operands, mine.operands, strict=True)
+                ]
+                if step.custom:
+                    results = _custom(step, operands, plain)
+                else:
+                    results = results_of(step, operands, within, wide)
+                made |= {(mine, k): result for k, result in enumerate(results)}
+            chosen = [made[output] for output in self.piece.outputs]
             return chosen[0] if len(chosen) == 1 else tuple(chosen)
 
         return run
@@ -90,22 +100,22 @@ class Lemma:
         Of two steps with a rule of their own it is that they stand in the same place and look alike: the
         lemma traces the network itself, at every size that it is shown at.
         """
-        step = self.piece.step
-        own = [v for v in self.piece.step.operands if not v.fixed]
-        operands = tuple(
-            (_constant_key(v, sizes) if self.place is None else None)
-            if v.fixed
-            else (
-                own.index(v),
-                str(at(tuple(v.shape.shape), sizes)),
-                str(v.shape.dtype),
-                v.active,
-                is_positive(v),
-            )
-            for v in step.operands
-        )
-        what = str(at(step.equation.params, sizes)) if self.place is None else (self.place, step.name)
-        return id(step.equation.primitive), what, operands, self.piece.outputs
+        own = [v for v in self.piece.operands if not v.fixed]
+        steps = self.piece.steps
+        found = []
+        for step, place in zip(steps, self.places, strict=True):
+            operands = tuple(self._operand_key(v, own, place, sizes) for v in step.operands)
+            what = str(at(step.equation.params, sizes)) if place is None else (place, step.name)
+            found.append((id(step.equation.primitive), what, operands))
+        return tuple(found), tuple((steps.index(step), k) for step, k in self.piece.outputs)
+
+    def _operand_key(self, v: Value, own: list[Value], place: int | None, sizes: Sizes | None) -> Any:
+        if v.fixed:
+            return _constant_key(v, sizes) if place is None else None
+        if v.source is not None and v.source[0] in self.piece.steps:
+            return self.piece.steps.index(v.source[0]), v.source[1]
+        shape = str(at(tuple(v.shape.shape), sizes))
+        return own.index(v), shape, str(v.shape.dtype), v.active, is_positive(v)
 
 
 def lemmas(
@@ -113,7 +123,10 @@ def lemmas(
 ) -> list[Lemma]:
     """The lemmas that a network's gradient rests on, in order."""
     places = {step: place for place, step in enumerate(network.custom())}
-    return [Lemma(piece, places.get(piece.step), network_at, tuple(symbols)) for piece in network.pieces()]
+    return [
+        Lemma(piece, tuple(map(places.get, piece.steps)), network_at, tuple(symbols))
+        for piece in network.pieces()
+    ]
 
 
 def is_positive(value: Value) -> bool:
@@ -150,8 +163,8 @@ def _with_split_axes(piece: Piece, shapes: list[str]) -> list[str]:
 
     Those of the result are the shape of a mask that is not used: prove_vjp reads sizes off the arguments.
     """
-    step = piece.step
-    if step.equation.primitive is not jaxs.reshape_p or len(shapes) != 1:
+    step = piece.steps[0]
+    if len(piece.steps) > 1 or step.equation.primitive is not jaxs.reshape_p or len(shapes) != 1:
         return shapes
     ends = step.equation.invars[0], step.equation.outvars[0]
     old, new = ([str(size) for size in shaped(end).shape] for end in ends)

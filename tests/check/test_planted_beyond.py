@@ -9,7 +9,8 @@ from bnjax.verify.planted.beyond import RIGHT, TOPICS, WRONG
 
 
 def _wide(tree):
-    return jax.tree.map(lambda a: np.asarray(a, np.float64) if np.asarray(a).dtype.kind == "f" else a, tree)
+    wide = {"f": np.float64, "c": np.complex128}
+    return jax.tree.map(lambda a: np.asarray(a, wide.get(np.asarray(a).dtype.kind)), tree)
 
 
 def farthest(case, n=8, seed=0):
@@ -18,11 +19,12 @@ def farthest(case, n=8, seed=0):
         args = _wide(case.arguments(n, seed))
         y, expected = jax.vjp(case.primal, *args)
         rng = np.random.default_rng(5)
-        dy = jax.tree.map(lambda a: rng.normal(size=a.shape), y)
+        dy = jax.tree.map(lambda a: rng.normal(size=(2, *a.shape)), y)
+        dy = jax.tree.map(lambda a, d: d[0] + 1j * d[1] if a.dtype.kind == "c" else d[0], y, dy)
         got = jax.vjp(case.op, *args)[1](dy)
         pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected(dy)), strict=True)
-        floats = [(g, e) for g, e in pairs if np.asarray(e).dtype.kind == "f"]
-        return max(float(np.max(abs(g - e)) / np.max(abs(e))) for g, e in floats)
+        floats = [(g, e) for g, e in pairs if np.asarray(e).dtype.kind in "fc"]
+        return max((float(np.max(abs(g - e)) / (np.max(abs(e)) or 1)) for g, e in floats), default=0.0)
 
 
 def test_the_rules_are_many_and_distinct():

@@ -219,3 +219,82 @@ def test_what_fails_is_refused_and_what_is_asked_wrongly_raises():
         prove_model(jnp.sin, "N 4")
     with pytest.raises(ValueError, match="sizes are letters"):
         prove_model(MLP(nnx.relu), "N -4")
+
+
+def attend(scores, values, softmax=jax.nn.softmax):
+    """Each position looks at itself and at those before it."""
+    seen = jnp.tril(jnp.ones(scores.shape[-2:], bool))
+    return softmax(jnp.where(seen, scores, -jnp.inf)) @ values
+
+
+class Block(nnx.Module):
+    """A transformer's: causal attention of two heads, and an MLP, each behind a layer norm."""
+
+    def __init__(self, softmax=jax.nn.softmax):
+        rngs = nnx.Rngs(0)
+        self.before = nnx.List([nnx.LayerNorm(8, rngs=rngs) for _ in range(2)])
+        self.heads, self.out = nnx.Linear(8, 24, rngs=rngs), nnx.Linear(8, 8, rngs=rngs)
+        self.up, self.down = nnx.Linear(8, 16, rngs=rngs), nnx.Linear(16, 8, rngs=rngs)
+        self.softmax = softmax
+
+    def __call__(self, x):
+        n, t, d = x.shape
+        parts = jnp.split(self.heads(self.before[0](x)), 3, axis=-1)
+        q, k, v = (part.reshape(n, t, 2, d // 2).transpose(0, 2, 1, 3) for part in parts)
+        scores = q @ k.swapaxes(-1, -2) / (d // 2) ** 0.5
+        x = x + self.out(attend(scores, v, self.softmax).transpose(0, 2, 1, 3).reshape(n, t, d))
+        return x + self.down(nnx.gelu(self.up(self.before[1](x))))
+
+
+def test_a_transformer_block_is_proved_its_mask_of_infinities_with_the_softmax():
+    proof = prove_model(Block(), "N 4 8")
+    assert proof.status == "proved", str(proof)
+    (masked,) = [piece for piece in proof.pieces if "select_n" in piece.name]
+    assert {"reduce_max", "exp", "reduce_sum", "div"} <= set(masked.name.split(", "))
+
+
+def softmax_rule(backward):
+    def softmax(x):
+        return jax.nn.softmax(x)
+
+    rule = jax.custom_vjp(softmax)
+    rule.defvjp(lambda x: (softmax(x), (x, softmax(x))), backward)
+    return rule
+
+
+def right_softmax(held, dy):
+    p = held[1]
+    return (p * (dy - (p * dy).sum(-1, keepdims=True)),)
+
+
+SOFTMAXES = {
+    "right": (right_softmax, "proved"),
+    "without the sum": (lambda held, dy: (held[1] * dy,), "refuted"),
+    # right for real numbers, and NaN where a mask has put −∞
+    "NaN at −∞": (lambda held, dy: (right_softmax(held, dy)[0] + 0 * held[0],), "conditional"),
+}
+
+
+@pytest.mark.parametrize("name", SOFTMAXES)
+def test_a_rule_behind_a_mask_is_proved_with_the_mask(name):
+    backward, status = SOFTMAXES[name]
+    proof = prove_model(Block(softmax_rule(backward)), "N 3 8")
+    assert proof.status == status, str(proof)
+    assert any("select_n, softmax" in piece.name for piece in proof.pieces)
+
+
+def test_a_mask_that_is_added_is_a_piece_with_its_softmax():
+    """What is masked is an input of truth values: −∞ is in what does not move."""
+
+    class Masked(nnx.Module):
+        def __init__(self, softmax):
+            self.scale, self.softmax = nnx.Param(jnp.ones(3)), softmax
+
+        def __call__(self, x, seen):
+            bias = jnp.where(seen.at[:, 0].set(True), 0.0, -jnp.inf)
+            return self.softmax(x * self.scale[...] + bias)
+
+    for backward, status in SOFTMAXES.values():
+        proof = prove_model(Masked(softmax_rule(backward)), "N 3", "bool: N 3")
+        assert proof.status == status or (status == "proved" and proof.status == "conditional"), str(proof)
+        assert any("add, softmax" in piece.name for piece in proof.pieces), str(proof)

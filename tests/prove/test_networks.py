@@ -141,6 +141,20 @@ def test_a_value_that_is_wrong_at_one_odd_number_is_at_least_not_called_right():
     assert "the value" in proof.reason
 
 
+NARROW = {
+    "between −1/2 and 0": lambda x: x > -0.5,
+    "between 0 and 1/9": lambda x: x > 1 / 9,
+    "above 7": lambda x: (x > 0) & (x < 7),
+    "below −20": lambda x: (x > 0) | (x < -20),
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_slope_that_is_wrong_in_a_narrow_place_is_refuted(name):
+    op = with_rule(jax.nn.relu, lambda args, dy: (dy * NARROW[name](args[0]),))
+    assert prove_vjp(op, jax.nn.relu, "n").status == "refuted"
+
+
 TWO = {  # cotangents of max(a, b) where a = b, and what is claimed
     "to the first": (lambda a, b: (a >= b, b > a), "proved"),
     "to the last": (lambda a, b: (a > b, b >= a), "proved"),

@@ -12,6 +12,7 @@ from bnjax.check.enclosure.arithmetic import Rule
 from bnjax.check.enclosure.model import Ball, Machine, exact, is_number
 
 _EQUALITIES = (jaxs.eq_p, jaxs.ne_p, jaxs.eq_to_p)
+_ZERO = 2.0**30  # smallest numbers, within which what is 0 is known to be
 
 
 def _compare(machine: Machine, eqn: JaxprEqn, a: Ball, b: Ball) -> Ball:
@@ -23,9 +24,13 @@ def _compare(machine: Machine, eqn: JaxprEqn, a: Ball, b: Ball) -> Ball:
         return Ball(value, machine.doubt(a) | machine.doubt(b))
     rounded = a.value if jnp.issubdtype(a.value.dtype, jnp.inexact) else 1.0 * a.value
     reach = machine.radius(a) + machine.radius(b)
-    undecided = (abs(rounded - b.value) <= reach) & (reach > 0)
-    if eqn.primitive in _EQUALITIES:  # x == max(x) holds for one element whatever x's error
-        undecided = undecided & (a.value != b.value)
+    apart = abs(rounded - b.value)
+    lost = machine.xp.isnan(apart) & machine.xp.isinf(reach)
+    undecided = ((apart <= reach) & (reach > 0)) | lost
+    if eqn.primitive in _EQUALITIES:
+        # x == max(x) holds for one element whatever x's error, a norm == 0 for what is exactly 0
+        settled = (reach < _ZERO * machine.rounding.tiny) | (not exact(a) and not exact(b))
+        undecided = undecided & ((a.value != b.value) | ~settled)
     return Ball(value, undecided)
 
 

@@ -17,14 +17,18 @@ from bnjax.jaxprs import called, closed, equations, walk
 
 
 def enclose(jaxpr: ClosedJaxpr, arguments: Sequence[Any], model: Rounding, xp: Any = np) -> list[Ball]:
-    """The balls of `jaxpr`'s results at the exact `arguments`.
+    """The balls of `jaxpr`'s results at the exact `arguments`; of nothing, where a loop does not end.
 
     With `xp=numpy` it runs at once, without compilation; with `xp=jax.numpy` it can be jitted.  Floats
     are float64 throughout, whatever dtype the jaxpr names.
     """
     machine = Machine(xp, model)
     with np.errstate(all="ignore"):
-        return _run(jaxpr, [_point(machine, a) for a in arguments], machine)
+        try:
+            return _run(jaxpr, [_point(machine, a) for a in arguments], machine)
+        except EndlessError:
+            shapes: list[Any] = list(jaxpr.out_avals)
+            return [_lost(Ball(np.zeros(a.shape, widest(a.dtype)), None), machine) for a in shapes]
 
 
 def evaluate(jaxpr: ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
@@ -135,6 +139,21 @@ def _stacked(balls: Sequence[Ball], machine: Machine) -> Ball:
     return Ball(value, None if all(map(exact, balls)) else np.stack([machine.radius(b) for b in balls]))
 
 
+_MOST_STEPS = 1000
+
+
+class EndlessError(Exception):
+    """A loop that goes on until numbers are close, which at these they may never be."""
+
+
+def may_not_end(eqn: JaxprEqn) -> bool:
+    """Whether an equation is a loop that asks floats whether to go on."""
+    if eqn.primitive is not jaxs.while_p:
+        return False
+    inside = (v for e in equations(eqn.params["cond_jaxpr"]) for v in e.invars)
+    return any(jnp.issubdtype(getattr(v.aval, "dtype", np.bool_), jnp.inexact) for v in inside)
+
+
 def _while(machine: Machine, eqn: JaxprEqn, *balls: Ball) -> list[Ball]:
     """The loop as it runs; where it was once undecided whether to go on, nothing is promised.
 
@@ -156,8 +175,11 @@ def _while(machine: Machine, eqn: JaxprEqn, *balls: Ball) -> list[Ball]:
 
     on = test(carry)
     if xp is np:
-        lost = False
+        lost, steps = False, 0
         while np.any(on.value):
+            steps += 1
+            if steps > _MOST_STEPS and may_not_end(eqn):
+                raise EndlessError(f"a loop has not ended after {_MOST_STEPS} steps")
             lost = lost or bool(np.any(machine.doubt(on)))
             carry = step(carry, on.value)
             on = test(carry)

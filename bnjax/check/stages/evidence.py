@@ -1,5 +1,6 @@
 """Whether something was seen of every argument; where not, once more with every 1 among the sizes grown."""
 
+import re
 from collections.abc import Iterator
 
 from bnjax.check import enclosure
@@ -14,17 +15,22 @@ _FIRST = ("raises", "shape", "structure", "number of cotangents")  # to be mende
 
 def grown(exam: Examination, record: Record) -> Iterator[Case | Finding]:
     """The value stage once more on larger shapes, where an argument's true cotangent was zero so far."""
-    if len(record.seen) < len(exam.problem.floats) and not record.failures:
+    if len(record.seen | exam.constant) < len(exam.problem.floats) and not record.failures:
         yield from wide.cases(exam, list(grown_settings(exam.problem)))
 
 
 def missing(exam: Examination, record: Record) -> Iterator[Finding]:
-    """The arguments of which nothing was seen: what is said of their cotangents is empty."""
+    """The arguments of which nothing was seen: what is said of their cotangents is empty.
+
+    Where the primal's program says that a cotangent is 0, to have got 0 is to have seen it.
+    """
     yield Finding("evidence", len(record.seen))
     if any(f.stage in _FIRST for f in record.failures.values()):
         return
     for j, label in enumerate(exam.problem.labels):
-        if j not in record.seen:
+        if j in exam.constant:
+            yield Finding(note=f"the primal is not differentiated in {label}: its cotangent was held to 0")
+        elif j not in record.seen:
             yield Finding(failure=Failure("evidence", label, message=_nothing(exam, label)))
 
 
@@ -34,7 +40,8 @@ def _nothing(exam: Examination, label: str) -> str:
     names = enclosure.without_bound(jaxpr) if jaxpr is not None else []
     if names:
         return f"no evidence for {label}: there is no bound on the rounding of {', '.join(names)}"
+    argument = re.split(r"\W", label)[0]
     return (
         f"no evidence for {label}: its true cotangent is about zero along every probe; if it is not meant to "
-        f"be differentiated, bind it: functools.partial(op, {label.partition('[')[0]}=…), and the primal too"
+        f"be differentiated, bind it: functools.partial(op, {argument}=…), and the primal too"
     )

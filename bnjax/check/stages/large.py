@@ -33,7 +33,7 @@ def cases(exam: Examination) -> Iterator[Case | Finding]:
     problem = exam.problem
     given = problem.cast(problem.given, problem.dtypes)
     results = narrow.result_dtypes(problem, given)
-    wide = problem.widened(given)
+    wide = problem.widened(problem.given)
     named = _cotangents(problem, wide)
     jaxpr = trace(vjp_program(problem.primal, problem), wide, next(iter(named.values())))
     weigh = _Weighing(exam, jaxpr)

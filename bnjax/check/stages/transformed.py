@@ -1,6 +1,6 @@
 """The op under JAX's transformations: batched, eager, twice in a row, and differentiated again."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,8 +17,10 @@ from bnjax.check.problem import Function, Problem
 from bnjax.check.programs import Outcome, forward_program, second_order_program, trace, vjp_program
 from bnjax.check.reference import Reference, of_program
 from bnjax.check.report import Finding, says
+from bnjax.jaxprs import equations
 
 STAGES = ("jit", "determinism", "vmap", "reverse over reverse", "forward over reverse")
+_TOLD = frozenset({"custom_vmap_call", "ffi_call", "pallas_call", "pure_callback"})
 _FEW = ("ones", "random")  # cotangents, where each costs a backward pass of its own
 
 # what the op returned at a point, and what it should have: here it is held to itself, right or wrong
@@ -32,10 +34,36 @@ def cases(exam: Examination, returned: Returned) -> Iterator[Case | Finding]:
         return
     points = [p for p in exam.main.points if p in returned]
     if points:
+        yield from _undifferentiated(exam.problem, points, returned, exam.narrow)
         yield from _vmap(exam.problem, points, returned, exam.narrow)
+        yield from _mapped(exam, points[:2], returned)
         yield from _eager(exam.problem, points[:2], returned, exam.narrow)
     for stage in STAGES[3:]:
         yield _second_order(exam, exam.main.points[0], stage)
+
+
+# --- no derivative ----------------------------------------------------------------------------------------
+
+
+def _undifferentiated(
+    problem: Problem, points: Sequence[Point], returned: Returned, narrow: bool
+) -> Iterator[Case]:
+    """The value of the op called for itself: a rule's forward pass is another program."""
+
+    def of(fun: Function) -> Callable[..., Outcome]:
+        forward = forward_program(fun, problem)
+
+        def program(arrays: Sequence[Any]) -> Outcome:
+            results, others = forward(arrays)
+            return Outcome([r[None] for r in results], [o[None] for o in others], [])
+
+        return program
+
+    program = Program(of, (points[0].arrays,))
+    for point in points:
+        alone = replace(point, where=f"{point.where}, not differentiated", cotangents=[])
+        expected, raised = returned[point][0].value(), failing("raises", "not differentiated ")
+        yield Case("primal value", alone, program, (point.arrays,), expected, compare.hold, raised, narrow)
 
 
 # --- vmap -------------------------------------------------------------------------------------------------
@@ -58,6 +86,49 @@ def _vmap(problem: Problem, points: Sequence[Point], returned: Returned, narrow:
         standard, outcome = returned[point]
         expected, raised = standard.about(outcome), failing("vmap", "under vmap ")
         yield Case("vmap", point, program, arguments, expected, compare.hold, raised, narrow, standard)
+
+
+def _mapped(exam: Examination, points: Sequence[Point], returned: Returned) -> Iterator[Case]:
+    """Under vmap the arrays and one cotangent, then each array alone, where a rule is told which they are.
+
+    What comes back is held to the primal, for a rule that is right without vmap.
+    """
+    if not _is_told(exam.problem, points[0].one.arguments):
+        return
+    if any(np.any(w.ratio > 1) for p in points for w in returned[p][0].weigh(returned[p][1])):
+        return
+    rows = [jax.tree.leaves(p.one.arguments) for p in points]
+    count = len(points[0].arrays)
+    for chosen in (range(len(rows[0])), *([i] for i in range(count))):
+        stacked = [
+            jnp.stack(list(map(jnp.asarray, column))) if i in chosen else column[0]
+            for i, column in enumerate(zip(*rows, strict=True))
+        ]
+        program = Program(partial(_over, problem=exam.problem, chosen=chosen), (stacked, 0))
+        for k, point in enumerate(points):
+            lane = [rows[k if i in chosen else 0][i] for i in range(len(rows[0]))]
+            where = replace(point.one, arrays=lane[:count], cotangents=lane[count:])
+            expected = exam.reference(exam.slice, where, exam.working)
+            raised = failing("vmap", "under vmap ")
+            yield Case("vmap", where, program, (stacked, k), expected, compare.hold, raised, exam.narrow)
+
+
+def _is_told(problem: Problem, like: Any) -> bool:
+    """Whether the op or its rule has a rule of its own for vmap, or leaves JAX."""
+    jaxpr = trace(vjp_program(problem.op, problem, batched=False), *like)
+    return any(eqn.primitive.name in _TOLD for eqn in equations(jaxpr))
+
+
+def _over(fun: Function, problem: Problem, chosen: Container[int]) -> Callable[..., Outcome]:
+    """Lane k of a `vjp_program` of one row under vmap over the `chosen` of arrays and cotangents."""
+    count, single = len(problem.arrays), vjp_program(fun, problem, batched=False)
+
+    def program(stacked: Sequence[Any], k: int) -> Outcome:
+        axes = [0 if i in chosen else None for i in range(len(stacked))]
+        lanes = jax.vmap(lambda leaves: single(leaves[:count], leaves[count:]), (axes,))(list(stacked))
+        return jax.tree.map(lambda a: a[k], lanes)
+
+    return program
 
 
 # --- eager ------------------------------------------------------------------------------------------------
@@ -130,6 +201,8 @@ def _second_order(exam: Examination, point: Point, stage: str) -> Case | Finding
         return Finding(stage, skipped=f"the primal's VJP cannot be differentiated: {says(error)}")
     rest = jax.tree.leaves(arguments[1:])
     expected = of_program(problem, jaxpr, (point.arrays, rest), exam.working, kinks=exam.kinks, order=2)
+    if stage == STAGES[3]:  # the others are seen along `_directions`
+        expected = expected.without(exam.constant | problem.distributions)
 
     def skipped(problem: Problem, case: Case, error: Exception, peer: Peer) -> Finding:
         return Finding(stage, skipped=f"the op's VJP cannot be differentiated: {says(error)}")
@@ -147,11 +220,21 @@ def _second_order(exam: Examination, point: Point, stage: str) -> Case | Finding
 
 
 def _directions(exam: Examination, along: Point) -> dict[str, Any]:
-    """Weights for the VJP's results; tangents for its arguments."""
+    """Weights for the VJP's results; tangents for its arguments.
+
+    What is detached stays a constant, and what sums to 1 goes on doing so.
+    """
     rng = probes.generator(2, 7)
     floats = [np.asarray(along.arrays[i]) for i in exam.problem.floats]
     weights = [rng.normal(size=f.shape) for f in floats]
-    tangents = [rng.normal(size=f.shape) * np.max(abs(f), initial=1e-3) for f in floats]
+    tangents = [
+        rng.normal(size=f.shape) * (0 if j in exam.constant else np.max(abs(f), initial=1e-3))
+        for j, f in enumerate(floats)
+    ]
+    tangents = [
+        t - np.mean(t, -1, keepdims=True) if j in exam.problem.distributions else t
+        for j, t in enumerate(tangents)
+    ]
     return {
         "reverse over reverse": weights,
         "forward over reverse": (tangents, [rng.normal(size=c.shape) for c in along.cotangents]),

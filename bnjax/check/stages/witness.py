@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnjax.check import enclosure, probes
+from bnjax.check import enclosure, probes, traits
 from bnjax.check.examination import Examination
 from bnjax.check.points import Point
 from bnjax.check.programs import forward_program, trace
@@ -50,7 +50,7 @@ def cases(exam: Examination) -> Iterator[Finding]:
         return
     for point in points:
         expected = exam.reference(exam.slice, point.one, enclosure.rounding(np.float64))
-        for j in range(len(exam.problem.floats)):
+        for j in set(range(len(exam.problem.floats))) - exam.constant:
             yield from _witness(exam, point.one, expected, jaxpr, j)
 
 
@@ -96,7 +96,7 @@ def _direction(values: np.ndarray, j: int) -> np.ndarray:
     """A direction of the argument's own scale: its spread, or its magnitude where it must stay positive."""
     rng = probes.generator(j, 11)
     signs = np.where(rng.uniform(size=values.shape) < 0.5, -1.0, 1.0) * rng.uniform(0.5, 1, size=values.shape)
-    if probes.is_positive(values):
+    if traits.is_positive(values):
         return signs * values
     spread = float(np.std(values)) if values.size > 1 else 0.0
     return signs * (spread or float(np.max(np.abs(values), initial=0)) or 1.0)

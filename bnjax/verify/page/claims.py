@@ -141,7 +141,7 @@ def commands(claim: Claim) -> Iterator[tuple[str, str]]:
     """What to run to see it again: a fact, and the command."""
     number = claim.row.get("number")
     if number is None:
-        yield "all of it", "bnjax verify"
+        yield "all of it", "bnjax verify --json verify.json"
     else:
         index = f"next(t for t in bnjax.THEOREMS if t.number == {number})"
         call = "print(bnjax.prove_vjp(t.op, t.primal, *t.shapes, positive=t.positive))"

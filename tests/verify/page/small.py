@@ -53,14 +53,20 @@ VERIFY = {
             None, "an unread one", proof="refused", reason="iota: not modelled", rounding=None, evidence=None
         ),
     ],
-    # a list that this page knows nothing of, from a later bnjax
     "networks": [
         {
             "name": "a network",
-            "status": "conditional",
-            "pieces": [{"name": "layer", "where": "net.py:3", "status": "refused"}],
+            "proof": "conditional",
+            "claim": CLAIM,
+            "reason": "",
+            "open": ["the derivative of layer is right"],
+            "pieces": [{"piece": "layer", "where": "net.py:3", "for every N": "refused"}],
+            "planted": {"proof": "refuted", "reason": "the rule of layer 2 is wrong", "seen": "x = [1]"},
+            "ok": True,
         }
     ],
+    # a list that this page knows nothing of, from a later bnjax
+    "others": [{"name": "another", "status": "proved"}],
 }
 
 COQ = {

@@ -87,6 +87,8 @@ def test_every_status_is_the_files_own(small):
         assert said(key, "check") == ("✓ ok" if found["checked"] else "✗ WRONG")
         assert said(key, "mistakes").endswith(f"{found['refused']} of {found['mutants']} refused")
     assert said("a network", "proof") == "◐ conditional"
+    assert said("a network", "planted") == "✓ refuted"
+    assert said("another", "proof") == "✓ proved"
     assert said("1", "coq n C") == "✓ checked"
     assert said("3", "coq n C") == "✗ refused"
     assert said("3", "coq") == "✗ 1 of 2 refused"
@@ -115,6 +117,7 @@ def test_a_claim_stands_as_its_weakest_fact_lets_it():
         "a conditional one": "conditional",
         "an unread one": "only checked",
         "a network": "conditional",
+        "another": "proved",
     }
 
 

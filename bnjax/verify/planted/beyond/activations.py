@@ -55,6 +55,8 @@ LEAKY = Topic(
     hidden={
         "only traced": traced(lambda x, y, dy: (jnp.where(x > 0, dy, 0.1 * dy),)),
         "only under vmap": lanes_reversed(lambda x, y, dy: (jnp.where(x > 0, dy, 0.1 * dy),)),
+        "only under vmap over x": lanes_reversed(
+            lambda x, y, dy: (jnp.where(x > 0, dy, 0.1 * dy),), by_argument=True),
         "wrong for x > 4": where(lambda x, y, dy: x > 4, lambda x, y, dy: (jnp.where(x > 0, dy, 0.1 * dy),)),
     },
 )  # fmt: skip

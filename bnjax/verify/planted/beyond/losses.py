@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from bnjax.verify.planted.beyond.topic import N, Topic, detached, integers, normal, positive, where
+from bnjax.verify.planted.beyond.topic import N, Topic, detached, integers, normal, one_hot, positive, where
 
 K = 5
 
@@ -255,4 +255,40 @@ POISSON = Topic(
     },
 )
 
-LOSSES = (CROSS_ENTROPY, SMOOTHING, HUBER, HINGE, FOCAL, KL, MSE, BINARY, POISSON)
+ONE_HOT = Topic(
+    "cross entropy with one-hot labels",
+    lambda x, t: -jnp.mean(jnp.sum(t * jax.nn.log_softmax(x), -1)),
+    (normal(N, 4), one_hot(4)),
+    right={
+        "p − t": lambda x, t, y, dy: (
+            dy * (jax.nn.softmax(x) - t) / len(x), -dy * jax.nn.log_softmax(x) / len(x)),
+        "p·Σt − t": lambda x, t, y, dy: (
+            dy * (jax.nn.softmax(x) * jnp.sum(t, -1, keepdims=True) - t) / len(x),
+            -dy * jax.nn.log_softmax(x) / len(x)),
+    },
+    wrong={
+        "t − p": lambda x, t, y, dy: (
+            dy * (t - jax.nn.softmax(x)) / len(x), -dy * jax.nn.log_softmax(x) / len(x)),
+        "t by p": lambda x, t, y, dy: (
+            dy * (jax.nn.softmax(x) - t) / len(x), -dy * jax.nn.softmax(x) / len(x)),
+        "the label only": lambda x, t, y, dy: (
+            dy * t * (jax.nn.softmax(x) - t) / len(x), -dy * jax.nn.log_softmax(x) / len(x)),
+    },
+    hidden={"a sum, not a mean": lambda x, t, y, dy: (
+        dy * (jax.nn.softmax(x) - t), -dy * jax.nn.log_softmax(x))},
+)  # fmt: skip
+TARGET = Topic(
+    "distance to a detached target",
+    lambda x, t: jnp.sum(jnp.square(x - jax.lax.stop_gradient(t))),
+    (normal(N, 3), normal(N, 3)),
+    right={
+        "zeros": lambda x, t, y, dy: (2 * dy * (x - t), 0 * t),
+        "None": lambda x, t, y, dy: (2 * dy * (x - t), None),
+    },
+    wrong={
+        "not detached": lambda x, t, y, dy: (2 * dy * (x - t), 2 * dy * (t - x)),
+        "x detached": lambda x, t, y, dy: (0 * x, 2 * dy * (t - x)),
+    },
+)
+
+LOSSES = (CROSS_ENTROPY, SMOOTHING, HUBER, HINGE, FOCAL, KL, MSE, BINARY, POISSON, ONE_HOT, TARGET)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from bnjax.verify.planted.beyond.topic import N, Topic, integers, normal, positive
+from bnjax.verify.planted.beyond.topic import N, Topic, integers, normal, order, positive
 
 _ROWS = 5
 
@@ -42,6 +42,18 @@ PICK = Topic(
         "the place before": lambda x, ids, y, dy: (
             jnp.roll(_hot(ids, x.shape[1], x.dtype), -1, 1) * dy[:, None], None),
         "every place": lambda x, ids, y, dy: (dy[:, None] + 0 * x, None),
+    },
+)  # fmt: skip
+ORDER = Topic(
+    "rows in an order", lambda x, p: x[p], (normal(N, 2), order(N)),
+    right={
+        "the inverse order": lambda x, p, y, dy: (dy[jnp.argsort(p)], None),
+        "scatter": lambda x, p, y, dy: (jnp.zeros_like(x).at[p].set(dy), None),
+    },
+    wrong={"without dy": lambda x, p, y, dy: (jnp.ones_like(x), None)},
+    hidden={
+        "the order again": lambda x, p, y, dy: (dy[p], None),
+        "not moved": lambda x, p, y, dy: (dy, None),
     },
 )  # fmt: skip
 SEGMENTS = Topic(
@@ -218,6 +230,6 @@ MAX_POOL = Topic(
 )  # fmt: skip
 
 PLACES = (
-    *(EMBEDDING, PICK, SEGMENTS, TOP, SORT, MAXIMUM, OVERWRITE, ROLL, DIFFERENCE, INTERPOLATION),
-    *(AVERAGE_POOL, MAX_POOL),
+    *(EMBEDDING, PICK, ORDER, SEGMENTS, TOP, SORT, MAXIMUM, OVERWRITE, ROLL, DIFFERENCE),
+    *(INTERPOLATION, AVERAGE_POOL, MAX_POOL),
 )

@@ -1,9 +1,9 @@
-"""Convolutions, spectra, quantities of 1e−20 and 1e20, arguments in trees, several results."""
+"""Convolutions, spectra, quantities of 1e−20 and 1e20, complex numbers, trees, several results."""
 
 import jax
 import jax.numpy as jnp
 
-from bnjax.verify.planted.beyond.topic import Draw, N, Topic, normal, positive
+from bnjax.verify.planted.beyond.topic import Draw, N, Topic, normal, positive, waves
 
 _TAPS = 3
 
@@ -138,6 +138,41 @@ NEWTON = Topic(
     },
 )  # fmt: skip
 
+OUTER = Topic(
+    "every x by every 1 + b", lambda x, b: x[:, None] + x[:, None] * b, (normal(N), normal(3)),
+    right={"1 + b rounded first": lambda x, b, y, dy: (jnp.sum(dy * (1 + b), 1), x @ dy)},
+    wrong={
+        "without the 1": lambda x, b, y, dy: (jnp.sum(dy * b, 1), x @ dy),
+        "b's of one row": lambda x, b, y, dy: (jnp.sum(dy * (1 + b), 1), x[0] * dy[0]),
+    },
+    raw={"1 + b rounded to bfloat16 in every dtype": lambda x, b, y, dy: (
+        jnp.sum(dy * (1 + b).astype(jnp.bfloat16).astype(b.dtype), 1), x @ dy)},
+)  # fmt: skip
+
+# --- complex numbers --------------------------------------------------------------------------------------
+
+MODULUS = Topic(
+    "squared modulus", lambda z, w: w * jnp.real(z * jnp.conj(z)), (waves(N), normal(N)),
+    right={"z̄": lambda z, w, y, dy: (2 * dy * w * jnp.conj(z), dy * jnp.abs(z) ** 2)},
+    wrong={
+        "z for z̄": lambda z, w, y, dy: (2 * dy * w * z, dy * jnp.abs(z) ** 2),
+        "the real part": lambda z, w, y, dy: (2 * dy * w * jnp.real(z), dy * jnp.abs(z) ** 2),
+        "not squared": lambda z, w, y, dy: (2 * dy * w * jnp.conj(z), dy * jnp.abs(z)),
+    },
+)  # fmt: skip
+WAVE = Topic(
+    "a wave and its square", lambda x: (x * jnp.exp(1j * x), x * x), (normal(N),),
+    right={"the real part": lambda x, y, dy: (
+        jnp.real(dy[0] * (1 + 1j * x) * jnp.exp(1j * x)) + 2 * x * dy[1],)},
+    wrong={
+        "dy conjugated": lambda x, y, dy: (
+            jnp.real(jnp.conj(dy[0]) * (1 + 1j * x) * jnp.exp(1j * x)) + 2 * x * dy[1],),
+        "the wave detached": lambda x, y, dy: (2 * x * dy[1],),
+        "the imaginary part": lambda x, y, dy: (
+            jnp.imag(dy[0] * (1 + 1j * x) * jnp.exp(1j * x)) + 2 * x * dy[1],),
+    },
+)  # fmt: skip
+
 # --- trees ------------------------------------------------------------------------------------------------
 
 
@@ -188,7 +223,7 @@ def _turned_back(t, dy):
 
 POLAR = Topic(
     "polar to Cartesian", lambda r, t: {"x": r * jnp.cos(t), "y": r * jnp.sin(t)},
-    (positive(N), normal(N)),
+    (normal(N), normal(N)),
     right={"turned back": lambda r, t, y, dy: (
         _turned_back(t, dy), dy["y"] * y["x"] - dy["x"] * y["y"])},
     wrong={
@@ -202,4 +237,4 @@ POLAR = Topic(
         (dy["x"] * y["x"] + dy["y"] * y["y"]) / r, dy["y"] * y["x"] - dy["x"] * y["y"])},
 )  # fmt: skip
 
-SIGNALS = (CONVOLUTION, POWER, CIRCULAR, TINY, LARGE, NEWTON, LAYER, MOMENTS, POLAR)
+SIGNALS = (CONVOLUTION, POWER, CIRCULAR, TINY, LARGE, NEWTON, OUTER, MODULUS, WAVE, LAYER, MOMENTS, POLAR)

@@ -120,6 +120,21 @@ def matrix(d: int) -> Draw:
     return lambda rng, n: (3 * np.eye(d) + rng.normal(size=(d, d)) / 2).astype(np.float32)
 
 
+def waves(*sizes: int) -> Draw:
+    """Complex numbers, both parts normal."""
+    return lambda rng, n: (rng.normal(size=(2, *_shape(sizes, n))).T @ [1, 1j]).T.astype(np.complex64)
+
+
+def one_hot(classes: int) -> Draw:
+    """Labels as rows of a 1 among zeros."""
+    return lambda rng, n: np.eye(classes, dtype=np.float32)[rng.integers(classes, size=n)]
+
+
+def order(size: int) -> Draw:
+    """The numbers below a size in some order."""
+    return lambda rng, n: rng.permutation(_shape((size,), n)[0]).astype(np.int32)
+
+
 # --- circumstances ----------------------------------------------------------------------------------------
 
 
@@ -167,19 +182,23 @@ def narrowed(backward: Backward, dtype: Any) -> Backward:
     return pulled
 
 
-def lanes_reversed(backward: Backward) -> Backward:
-    """`backward` with a vmap rule of its own, which gives each lane the first cotangent of another."""
+def lanes_reversed(backward: Backward, *, by_argument: bool = False) -> Backward:
+    """`backward` with a vmap rule of its own, which gives each lane the first cotangent of another.
+
+    `by_argument`: only where the first argument is mapped, and not the cotangent alone.
+    """
 
     @jax.custom_batching.custom_vmap
-    def first_of(first: Any) -> Any:
+    def first_of(first: Any, argument: Any) -> Any:
         return 1.0 * first
 
     @first_of.def_vmap
-    def _(size: int, batched: list[bool], first: Any) -> Any:
-        return (first[::-1] if batched[0] else first), batched[0]
+    def _(size: int, batched: list[bool], first: Any, argument: Any) -> Any:
+        mapped = batched[0] and (batched[1] or not by_argument)
+        return (first[::-1] if mapped else first), batched[0]
 
     def pulled(*everything: Any) -> tuple[Any, ...]:
         first, *rest = backward(*everything)
-        return first_of(first), *rest
+        return first_of(first, everything[0]), *rest
 
     return pulled

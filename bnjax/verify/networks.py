@@ -12,6 +12,13 @@ from flax import nnx
 from bnjax.models import CifarCNN
 from bnjax.prove import prove_model
 
+# the lemma about a piece, by what is in the piece's name
+_LEMMAS = {
+    "_batch_norm_relu": "batch norm and ReLU",
+    "_conv": "3×3 convolution",
+    "max_pool_primal": "2×2 max pool",
+}
+
 
 @dataclass(frozen=True)
 class NetworkVerdict:
@@ -21,6 +28,7 @@ class NetworkVerdict:
       name: the network's.
       proof, claim, reason, open: as of a theorem's `bnjax.verify.verdicts.Verdict`.
       pieces: the name, the source line and the status of each.
+      rests_on: the lemmas that are pieces of it, by name.
       planted: what it says of the same network whose convolution 2 returns twice the cotangent of its input.
     """
 
@@ -30,6 +38,7 @@ class NetworkVerdict:
     reason: str
     open: tuple[str, ...]
     pieces: tuple[dict[str, str], ...]
+    rests_on: tuple[str, ...]
     planted: dict[str, str]
 
     @property
@@ -69,6 +78,7 @@ def network_verdicts(models: Mapping[str, Any] | None = None, *shapes: str) -> I
             proof.reason,
             tuple(o.claim for o in proof.obligations if not o.discharged),
             tuple({"piece": p.name, "where": p.where, "for every N": p.status} for p in proof.pieces),
+            tuple(lemma for rule, lemma in _LEMMAS.items() if any(rule in p.name for p in proof.pieces)),
             {"proof": wrong.status, "reason": wrong.reason, "seen": str(wrong.counterexample or "")},
         )
 

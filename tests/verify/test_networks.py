@@ -9,6 +9,7 @@ from flax import nnx
 import bnjax.ops
 from bnjax.nn.nnx import BatchNormRelu
 from bnjax.verify import networks, verdicts
+from bnjax.verify.lemmas import LEMMAS
 
 
 class Small(nnx.Module):
@@ -26,15 +27,22 @@ class Small(nnx.Module):
         return self.dense(x.reshape(x.shape[0], -1))
 
 
-def small_verdict():
-    (verdict,) = networks.network_verdicts({"small": Small()}, "N 4 4 2")
-    return verdict
+class Linear(nnx.Module):
+    """Three linear layers."""
+
+    def __init__(self):
+        self.convs = nnx.List([nnx.Linear(3, 3, rngs=nnx.Rngs(0)) for _ in range(3)])
+
+    def __call__(self, x):
+        return self.convs[2](self.convs[1](self.convs[0](x)))
 
 
 def test_a_network_is_proved_and_refuted_with_a_wrong_layer():
-    verdict = small_verdict()
+    (verdict,) = networks.network_verdicts({"small": Small()}, "N 4 4 2")
     assert (verdict.proof, verdict.open) == ("proved", ()), verdict
     assert {"max_pool_primal", "norm: _batch_norm_relu"} <= {piece["piece"] for piece in verdict.pieces}
+    assert verdict.rests_on == ("batch norm and ReLU", "2×2 max pool")  # its convolutions are JAX's
+    assert set(networks._LEMMAS.values()) <= {lemma.name for lemma in LEMMAS}
     assert verdict.planted["proof"] == "refuted"
     assert "convs.2.layer" in verdict.planted["reason"]
     assert "counterexample" in verdict.planted["seen"]
@@ -47,7 +55,7 @@ def test_a_network_is_proved_and_refuted_with_a_wrong_layer():
 
 def test_a_prover_that_lets_the_wrong_layer_live_is_noticed(monkeypatch):
     monkeypatch.setattr(networks, "DoubledCotangent", lambda layer: layer)
-    verdict = small_verdict()
+    (verdict,) = networks.network_verdicts({"linear": Linear()}, "N 3")
     assert not verdict.ok
     assert verdicts.network_row(verdict)[4] == "0/1"
 

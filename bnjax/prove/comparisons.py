@@ -9,7 +9,7 @@ by case, each under what the case implies.
 Why it is sound.  All of this holds at every point.  Only the derivative needs more: a truth value has none
 where it changes.  So what was shown of a derivative holds where no truth value of the primal changes nearby:
 off the kinks.  The set p = 0 is such a thin one only where p is analytic for all reals, and not zero
-everywhere; of any other, nothing is left out, `is_thin` is False and both cases are shown.  Of numbers that
+everywhere (`bnjax.prove.thin`); of any other nothing is left out, and both cases are shown.  Of numbers that
 are largest together, and nearby too, the derivatives are the same, whichever is taken.
 """
 
@@ -29,7 +29,6 @@ from bnjax.prove.rewriting import rule_for
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN
 from bnjax.prove.tables import spread
 
-_SUMS = 3  # multiplied with each other in a polynomial that is 0 on a thin set
 ABOVE, ZERO, LARGEST, TIE = "above", "zero", "largest", "tie"
 
 
@@ -271,39 +270,6 @@ def largest(field: Field, poly: Poly, over: Mapping[int, str]) -> Poly:
     return truth
 
 
-def is_thin(field: Field, poly: Poly) -> bool:
-    """Whether `poly` is analytic for all values of its atoms, and 0 everywhere at no size of its own.
-
-    With at most three sums in a product, its monomials are independent functions at sizes ≥ 4 (as products of
-    power sums are); smaller ones are proved as numbers.  So it is enough that one coefficient is not 0.
-    """
-    coefficients: dict[Monomial, int] = {}
-    for monomial in poly.terms:
-        data = tuple(f for f in monomial if not (isinstance(f[0], Entry) and field.atoms[f[0].name].size))
-        coefficients[data] = coefficients.get(data, 0) + 1
-        if sum(power for factor, power in data if isinstance(factor, Sum)) > _SUMS:
-            return False
-    never_zero = any(terms == 1 for data, terms in coefficients.items() if data)
-    return never_zero and _are_analytic(field, poly)
-
-
-def is_alike_at_each_size(poly: Poly) -> bool:
-    """Whether it is 0 everywhere at each size or at none: x_i, and not Σ_i x_i − x_j, or (n − 7)·x_i."""
-    atoms = poly.ring.atoms
-    entries = {entry for monomial in poly.terms for entry, _ in entries_of(monomial)}
-    sums = (f for monomial in poly.terms for f, _ in monomial if isinstance(f, Sum))
-    apart = len({entry.name for entry in entries}) == len(entries)
-    return (
-        apart
-        and not any(atoms[e.name].size for e in entries)
-        and not any(not size.isdigit() for factor in sums for size in factor.sizes)
-    )
-
-
-def _are_analytic(field: Field, poly: Poly) -> bool:
-    return all(_is_analytic(field, entry, power) for m in poly.terms for entry, power in entries_of(m))
-
-
 def the_entry(poly: Poly) -> Entry:
     """The entry that `poly` is."""
     ((((entry, _),), _),) = poly.terms.items()
@@ -381,22 +347,6 @@ def _tie(field: Field, poly: Poly) -> Poly | None:
             other = field.apply(f"{TIE} for {function.name} of", gap, boolean=True)
             return field.entry(function.name, indices) + other
     return None
-
-
-def _is_analytic(field: Field, entry: Entry, power: int) -> bool:
-    atom = field.atoms[entry.name]
-    if atom.boolean or (power < 0 and not atom.positive):
-        return False
-    if entry.name.startswith(("const.", "positions.")) or entry.name in field.tables:
-        return False
-    defined = next((d.value for d in field.definitions if d.name == entry.name), None)
-    if defined is not None:
-        return field.sign(defined) == POSITIVE and _are_analytic(field, defined)
-    function = function_of(field, entry)
-    if function is None:
-        return True
-    known = function.kind != "log" or field.sign(function.argument) == POSITIVE
-    return known and _are_analytic(field, function.argument)
 
 
 @contextmanager

@@ -4,9 +4,6 @@ The prover's second opinion: it shares the walk over a jaxpr with the algebra an
 counterexample found here does not rest on it.  The same interpreter runs on other numbers, such as the
 balls of `bnjax.prove.rounding`: an `Arithmetic` says what a literal, a square root and exp, log and erf are,
 the operators are Python's.
-
-At a kink nothing is decided: equal numbers are compared only where both are the program's own, or are one
-and the same (an element and the maximum that it is), so that they are equal nearby too.
 """
 
 import functools
@@ -27,10 +24,22 @@ from jax.typing import DTypeLike
 
 from bnjax.jaxprs import called, shaped, walk
 from bnjax.prove import reals
+from bnjax.prove.exact_choices import (
+    compare,
+    compared,
+    each,
+    is_null,
+    larger,
+    largest,
+    least,
+    place_of,
+    sign,
+    smallest,
+)
 from bnjax.prove.exact_convolution import convolved
 from bnjax.prove.exact_loops import LOOPS
 from bnjax.prove.exact_places import PLACES
-from bnjax.prove.reals import Constant, Enclosure, NotEvaluated, Unsupported, exact_root
+from bnjax.prove.reals import Constant, NotEvaluated, Unsupported, exact_root
 
 
 class Arithmetic:
@@ -54,7 +63,7 @@ class Arithmetic:
 
     def exceeds(self, a, b) -> bool:
         """a > b; raises where that is not decided."""
-        return _compared("gt", a, b)
+        return compared("gt", a, b)
 
     def rounded(self, eqn, operands: Sequence[np.ndarray], result: np.ndarray) -> np.ndarray:
         """What the machine makes of an exact `result`."""
@@ -142,16 +151,10 @@ def _moved(eqn: JaxprEqn, operands: list[np.ndarray]) -> np.ndarray:
     return _array(np.concatenate([a.ravel() for a in operands])[order])
 
 
-def _each(function: Callable, *arrays: np.ndarray) -> np.ndarray:
-    """function at every element, keeping Python's own numbers; ∞ − ∞ is NaN, and no warning."""
-    with np.errstate(all="ignore"):
-        return np.frompyfunc(function, len(arrays), 1)(*arrays)
-
-
 def _divide(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if not jnp.issubdtype(shaped(eqn.outvars[0]).dtype, jnp.floating):
         raise Unsupported("integer division")
-    return _each(_quotient, a, b)
+    return each(_quotient, a, b)
 
 
 def _quotient(a, b):
@@ -168,7 +171,7 @@ def _wrapped(values: np.ndarray, dtype: DTypeLike) -> np.ndarray:
         inside = bool(value >= least) and bool(value <= greatest)
         return value if inside else (value - least) % (greatest - least + 1) + least
 
-    return _array(_each(wrap, values))
+    return _array(each(wrap, values))
 
 
 def _convert(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
@@ -176,11 +179,11 @@ def _convert(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray
     if jnp.issubdtype(old, jnp.floating) and not jnp.issubdtype(new, jnp.floating):
         raise NotEvaluated("float to integer")
     if new == jnp.bool_ and old != jnp.bool_:
-        return _each(lambda v: v != 0, a)
+        return each(lambda v: v != 0, a)
     if jnp.issubdtype(new, jnp.floating) and jnp.finfo(new).bits < 16:
         raise NotEvaluated(f"a cast to {new}")
     if old == jnp.bool_ and new != jnp.bool_:
-        return _each(lambda v: arithmetic.literal(int(v)), a)
+        return each(lambda v: arithmetic.literal(int(v)), a)
     return a
 
 
@@ -204,7 +207,7 @@ def _power(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, b: np.ndarray) 
             return arithmetic.function("exp", y * arithmetic.function("log", x))
         return _raised(x, int(y)) if y.denominator == 1 else _raised(arithmetic.root(x), int(2 * y))
 
-    return _each(raised, *np.broadcast_arrays(a, _each(_as_fraction, b)))
+    return each(raised, *np.broadcast_arrays(a, each(_as_fraction, b)))
 
 
 def _as_fraction(value):
@@ -220,35 +223,6 @@ def _raised(value, power: int):
     return result if power >= 0 else 1 / result
 
 
-def _larger(a, b):
-    return a if _compared("gt", a, b) else b
-
-
-def _compare(name: str) -> Callable:
-    def rule(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        exact = not jnp.issubdtype(shaped(eqn.invars[0]).dtype, jnp.floating)
-        return _each(lambda x, y: _compared(name, x, y, exact), a, b)
-
-    return rule
-
-
-def _compared(name: str, a, b, exact: bool = False) -> bool:
-    if exact or any(isinstance(v, float) and math.isinf(v) for v in (a, b)):
-        return getattr(operator, name)(_finite(a), _finite(b))
-    if isinstance(a, Fraction) and isinstance(b, Fraction) and a != b:
-        return getattr(operator, name)(a, b)
-    if a is b or (isinstance(a, Constant) and isinstance(b, Constant)):  # equal, and nearby as well
-        return name in ("eq", "ge", "le")
-    if a > b or b > a:  # enclosures: raises where they overlap
-        return name in ("ne", "gt", "ge") if a > b else name in ("ne", "lt", "le")
-    raise Unsupported("a comparison of equal numbers")
-
-
-def _finite(value):
-    """An enclosed number as any of those in it: it is compared with infinity."""
-    return value.low if isinstance(value, Enclosure) else value
-
-
 def _is_bottom(value) -> bool:
     """Whether it is −∞."""
     return isinstance(value, float) and value == -math.inf
@@ -262,61 +236,13 @@ def _sum(a, b):
     return a + b
 
 
-def _least(a, b):
-    return a if _compared("lt", a, b) else b
-
-
-def _clamp(eqn: JaxprEqn, arithmetic: Arithmetic, *arrays: np.ndarray) -> np.ndarray:
-    return _each(lambda least, v, most: _least(most, _larger(least, v)), *arrays)
-
-
-def _largest(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
-    """The largest element over some axes, itself: two elements that are equal decide nothing."""
-    axes = sorted(int(axis) for axis in eqn.params["axes"])
-    kept = [k for k in range(a.ndim) if k not in axes]
-    rows = np.transpose(a, [*kept, *axes]).reshape(*(a.shape[k] for k in kept), -1)
-    result = np.empty(rows.shape[:-1], object)
-    for index in np.ndindex(result.shape):
-        result[index] = functools.reduce(_larger, rows[index])
-    return result
-
-
-def _smallest(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
-    return _each(operator.neg, _largest(eqn, arithmetic, _each(operator.neg, a)))
-
-
-def _place_of(pick: Callable) -> Callable:
-    """Where the largest or the smallest along an axis is; equal ones decide nothing."""
-
-    def rule(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
-        rows = np.moveaxis(a, eqn.params["axes"][0], -1)
-        result = np.empty(rows.shape[:-1], object)
-        for index in np.ndindex(result.shape):
-            best = functools.reduce(pick, rows[index])
-            result[index] = Constant(next(k for k, value in enumerate(rows[index]) if value is best))
-        return result
-
-    return rule
-
-
 def _select(eqn: JaxprEqn, arithmetic: Arithmetic, which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
     def pick(index, *values):
         if not 0 <= int(index) < len(values):
             raise Unsupported("a choice out of range")
         return values[int(index)]
 
-    return _each(pick, which, *cases)
-
-
-def _sign(value):
-    if _is_null(value):
-        return value
-    return Constant(1 if _compared("gt", value, 0) else -1)
-
-
-def _is_null(value) -> bool:
-    """Whether it is a 0 of the program's own."""
-    return isinstance(value, Constant) and value == 0
+    return each(pick, which, *cases)
 
 
 def _rounded_to(function: Callable[[Any], int], steps: int) -> Callable:
@@ -332,15 +258,15 @@ def _rounded_to(function: Callable[[Any], int], steps: int) -> Callable:
 
 def _apply(function: Callable) -> Callable:
     """`function`, made of the exponential, the logarithm and erf, at every element."""
-    return lambda eqn, arithmetic, a: _each(functools.partial(function, arithmetic.function), a)
+    return lambda eqn, arithmetic, a: each(functools.partial(function, arithmetic.function), a)
 
 
 def _binary(function: Callable) -> Callable:
-    return lambda eqn, arithmetic, a, b: _each(function, a, b)
+    return lambda eqn, arithmetic, a, b: each(function, a, b)
 
 
 def _unary(function: Callable) -> Callable:
-    return lambda eqn, arithmetic, a: _each(function, a)
+    return lambda eqn, arithmetic, a: each(function, a)
 
 
 def _cumulated(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
@@ -353,7 +279,7 @@ def _cumulated(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarr
 def _total(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
     axes = tuple(int(axis) for axis in eqn.params["axes"])
     result = np.add.reduce(a, axis=axes) if a.size else np.zeros(shaped(eqn.outvars[0]).shape, np.int64)
-    return _each(lambda v: arithmetic.literal(0) + v, _array(result))
+    return each(lambda v: arithmetic.literal(0) + v, _array(result))
 
 
 _IDENTITIES = frozenset((lax.optimization_barrier_p, jaxs.stop_gradient_p, jaxs.copy_p, jaxs.name_p))
@@ -366,17 +292,17 @@ _MOVES = frozenset(
 
 
 _RULES: dict[Primitive, Callable[..., Any]] = {
-    jaxs.abs_p: _unary(lambda v: v if _is_null(v) else _larger(v, -v)),
+    jaxs.abs_p: _unary(lambda v: v if is_null(v) else larger(v, -v)),
     jaxs.add_p: _binary(_sum),
     add_any_p: _binary(operator.add),
-    jaxs.argmax_p: _place_of(_larger),
-    jaxs.argmin_p: _place_of(_least),
+    jaxs.argmax_p: place_of(larger),
+    jaxs.argmin_p: place_of(least),
     jaxs.exp2_p: _apply(lambda f, v: f("exp", v * f("log", Fraction(2)))),
     platform_index_p: lambda eqn, arithmetic: Constant(eqn.params["platforms"].index(None)),
     jaxs.and_p: _binary(lambda a, b: a and b),
     jaxs.ceil_p: _rounded_to(math.ceil, 1),
-    jaxs.clamp_p: lambda eqn, arithmetic, a, b, c: _each(
-        lambda low, v, high: _least(high, _larger(low, v)), a, b, c
+    jaxs.clamp_p: lambda eqn, arithmetic, a, b, c: each(
+        lambda low, v, high: least(high, larger(low, v)), a, b, c
     ),
     jaxs.conv_general_dilated_p: convolved,
     jaxs.convert_element_type_p: _convert,
@@ -389,37 +315,37 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.exp_p: _apply(lambda f, v: Constant(0) if _is_bottom(v) else f("exp", v)),
     jaxs.expm1_p: _apply(lambda f, v: f("exp", v) - 1),
     jaxs.floor_p: _rounded_to(math.floor, 1),
-    jaxs.integer_pow_p: lambda eqn, arithmetic, a: _each(lambda v: _raised(v, eqn.params["y"]), a),
+    jaxs.integer_pow_p: lambda eqn, arithmetic, a: each(lambda v: _raised(v, eqn.params["y"]), a),
     jaxs.is_finite_p: _unary(lambda v: not isinstance(v, float)),
     jaxs.log1p_p: _apply(lambda f, v: f("log", 1 + v)),
     jaxs.log_p: _apply(lambda f, v: f("log", v)),
     jaxs.logistic_p: _apply(lambda f, v: 1 / (1 + f("exp", -v))),
-    jaxs.max_p: _binary(_larger),
-    jaxs.min_p: _binary(_least),
+    jaxs.max_p: _binary(larger),
+    jaxs.min_p: _binary(least),
     jaxs.mul_p: _binary(operator.mul),
     jaxs.neg_p: _unary(operator.neg),
     jaxs.not_p: _unary(operator.not_),
     jaxs.or_p: _binary(lambda a, b: a or b),
     jaxs.pow_p: _power,
-    jaxs.reduce_max_p: _largest,
-    jaxs.reduce_min_p: _smallest,
+    jaxs.reduce_max_p: largest,
+    jaxs.reduce_min_p: smallest,
     jaxs.reduce_and_p: lambda eqn, arithmetic, a: np.logical_and.reduce(a, axis=tuple(eqn.params["axes"])),
     jaxs.reduce_or_p: lambda eqn, arithmetic, a: np.logical_or.reduce(a, axis=tuple(eqn.params["axes"])),
     jaxs.cumsum_p: _cumulated,
     jaxs.reduce_sum_p: _total,
     jaxs.round_p: _rounded_to(round, 2),
-    jaxs.rsqrt_p: lambda eqn, arithmetic, a: _each(lambda v: 1 / arithmetic.root(v), a),
+    jaxs.rsqrt_p: lambda eqn, arithmetic, a: each(lambda v: 1 / arithmetic.root(v), a),
     jaxs.select_n_p: _select,
-    jaxs.sign_p: _unary(_sign),
+    jaxs.sign_p: _unary(sign),
     jaxs.sinh_p: _apply(lambda f, v: (f("exp", v) - f("exp", -v)) / 2),
-    jaxs.sqrt_p: lambda eqn, arithmetic, a: _each(arithmetic.root, a),
+    jaxs.sqrt_p: lambda eqn, arithmetic, a: each(arithmetic.root, a),
     jaxs.square_p: _unary(lambda v: v * v),
     jaxs.sub_p: _binary(lambda a, b: a if _is_bottom(a) and not isinstance(b, float) else a - b),
     jaxs.tanh_p: _apply(lambda f, v: 1 - 2 / (f("exp", 2 * v) + 1)),
-    jaxs.eq_p: _compare("eq"),
-    jaxs.ge_p: _compare("ge"),
-    jaxs.gt_p: _compare("gt"),
-    jaxs.le_p: _compare("le"),
-    jaxs.lt_p: _compare("lt"),
-    jaxs.ne_p: _compare("ne"),
+    jaxs.eq_p: compare("eq"),
+    jaxs.ge_p: compare("ge"),
+    jaxs.gt_p: compare("gt"),
+    jaxs.le_p: compare("le"),
+    jaxs.lt_p: compare("lt"),
+    jaxs.ne_p: compare("ne"),
 }

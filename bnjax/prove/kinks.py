@@ -12,13 +12,14 @@ from fractions import Fraction
 
 from bnjax.prove.algebra import Poly
 from bnjax.prove.arrays import Array, finite, over_the_same
-from bnjax.prove.comparisons import ABOVE, LARGEST, TIE, ZERO, at_values, is_thin
+from bnjax.prove.comparisons import ABOVE, LARGEST, TIE, ZERO, at_values
 from bnjax.prove.definitions import Function
 from bnjax.prove.derivation import Derivation
 from bnjax.prove.field import Field
 from bnjax.prove.functions import function_of
 from bnjax.prove.inequalities import exclude_each_other
 from bnjax.prove.monomials import Entry, entries_of, flatten
+from bnjax.prove.thin import is_thin
 from bnjax.prove.vanishing import Question, names_in, vanishes, with_numbers, without
 
 _TOGETHER = 3  # kinks looked at together

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from bnjax.errors import one_line
 from bnjax.prove import kinks
 from bnjax.prove.algebra import Outside
-from bnjax.prove.comparisons import is_alike_at_each_size
 from bnjax.prove.derivation import Derivation, derive
 from bnjax.prove.field import Obligation
 from bnjax.prove.interpreter import Refusal
@@ -22,6 +21,7 @@ from bnjax.prove.limits import TimeUp
 from bnjax.prove.proof import Proof
 from bnjax.prove.questions import Question, recorded, types_heard
 from bnjax.prove.sizes import points, solutions, solved, substituted, value, words
+from bnjax.prove.thin import is_alike_at_each_size
 from bnjax.prove.tracing import (
     Argument,
     Programs,

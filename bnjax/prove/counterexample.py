@@ -180,12 +180,13 @@ def _views(
 def _search(view: _View, points: int, deadline: float) -> Counterexample | None:
     """The first rational disagreement of a view, or one that is irrational, or one not seen in float64."""
     fallback: Counterexample | None = None
-    kinds = (_simple, _simple, _fine) if view.differentiated else (_simple, _often_equal, _fine)
+    simple = (_simple, _simple) if view.differentiated else (_simple, _often_equal)
     for seed in range(points):
         if time.monotonic() > deadline:
             return fallback
         try:
-            found = _disagreement(view, random.Random(seed), kinds[seed % len(kinds)])
+            number = _fine if 2 * seed >= points and seed % 3 else simple[seed % 2]
+            found = _disagreement(view, random.Random(seed), number)
         except NotEvaluated:
             return fallback
         except Exception:  # a kink, a pole, a fault of the search: this point shows nothing

@@ -213,7 +213,6 @@ def verify(
     if html_file is not None:
         from bnjax.verify import page as pages  # before the work: what it needs may not be installed
     from bnjax.verify import verdicts
-    from bnjax.verify.networks import network_verdicts
     from bnjax.verify.planted import MUTANTS
 
     _need_device()
@@ -227,9 +226,12 @@ def verify(
         lemmas.append(verdict)
         print(verdicts.line(verdicts.row(verdict)), flush=True)
     networks = []
-    for network in network_verdicts() if explained else ():
-        networks.append(network)
-        print(verdicts.line(verdicts.network_row(network)), flush=True)
+    if explained:
+        from bnjax.verify.networks import network_verdicts, row  # imports Flax, which the theorems do without
+
+        for network in network_verdicts():
+            networks.append(network)
+            print(verdicts.line(row(network)), flush=True)
     written = verdicts.as_json(theorems, lemmas, networks) if explained else ""
     if json_file is not None:
         json_file.write_text(written)

@@ -44,6 +44,7 @@ def walk(
     arguments: Sequence[Value],
     equation: Callable[[JaxprEqn, list[Value]], Sequence[Value]],
     constant: Callable[[Any], Value],
+    literal: Callable[[Literal], Value] | None = None,
 ) -> list[Value]:
     """The outputs of `jaxpr`, its equations taken in order, in whatever a reader computes with.
 
@@ -52,11 +53,14 @@ def walk(
       arguments: a value for each of its inputs.
       equation: (eqn, operands) ↦ a value for each of its outputs; it asks `called` before anything else.
       constant: what a literal, or an array that the program holds, is as a value.
+      literal: what a literal is, where its dtype matters: Python's 0.9 has more bits than a float32.
     """
     environment: dict[Any, Value] = {}
 
     def read(atom: Any) -> Value:
-        return constant(atom.val) if isinstance(atom, Literal) else environment[atom]
+        if not isinstance(atom, Literal):
+            return environment[atom]
+        return constant(atom.val) if literal is None else literal(atom)
 
     environment.update(zip(jaxpr.jaxpr.constvars, map(constant, jaxpr.consts), strict=True))
     environment.update(zip(jaxpr.jaxpr.invars, arguments, strict=True))

@@ -8,6 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
+# where the op fails in what the VJP alone does not show
+_TRANSFORMED = (
+    "determinism",
+    "jit",
+    "vmap",
+    "reverse over reverse",
+    "forward over reverse",
+    "symbolic zeros",
+)
 STAGES = (
     "oracle",
     "raises",
@@ -18,12 +27,7 @@ STAGES = (
     "dtype",
     "value",
     "linearity",
-    "determinism",
-    "jit",
-    "vmap",
-    "reverse over reverse",
-    "forward over reverse",
-    "symbolic zeros",
+    *_TRANSFORMED,
     "float32",
     "bfloat16",
     "given dtypes",
@@ -33,15 +37,6 @@ STAGES = (
 
 # failures that speak of the check and not of the rule: no reference to hold it to, or nothing seen
 _UNDECIDED = ("oracle", "evidence")
-# failures that the VJP alone does not show
-_TRANSFORMED = (
-    "determinism",
-    "jit",
-    "vmap",
-    "reverse over reverse",
-    "forward over reverse",
-    "symbolic zeros",
-)
 _MOST_SAID = 400  # characters of an exception's message
 _UNSPEAKABLE = 1e12  # times the bound: where that is about 0 the number says nothing
 _LITERAL = 48  # elements up to which the reproducing line spells the arrays out

@@ -27,7 +27,6 @@ from bnjax.prove import reals
 from bnjax.prove.exact_choices import (
     compare,
     compared,
-    each,
     is_null,
     larger,
     largest,
@@ -39,7 +38,7 @@ from bnjax.prove.exact_choices import (
 from bnjax.prove.exact_convolution import convolved
 from bnjax.prove.exact_loops import LOOPS
 from bnjax.prove.exact_places import PLACES
-from bnjax.prove.reals import Constant, NotEvaluated, Unsupported, exact_root
+from bnjax.prove.reals import Constant, NotEvaluated, Unsupported, as_array, each, exact_root
 
 
 class Arithmetic:
@@ -83,9 +82,6 @@ def evaluate(jaxpr: ClosedJaxpr, args: Sequence[np.ndarray], arithmetic: Arithme
     """The outputs of a jaxpr with concrete shapes at object arrays `args`."""
 
     def equation(eqn: JaxprEqn, operands: list[np.ndarray]) -> list[np.ndarray]:
-        for k, atom in enumerate(eqn.invars):
-            if isinstance(atom, Literal):  # as its dtype holds it, which Python's number need not be
-                operands[k] = array_of(np.asarray(atom.val, shaped(atom).dtype), arithmetic)
         inner = called(eqn)
         if inner is not None:
             return evaluate(inner, operands, arithmetic)
@@ -94,7 +90,10 @@ def evaluate(jaxpr: ClosedJaxpr, args: Sequence[np.ndarray], arithmetic: Arithme
             return LOOPS[eqn.primitive](eqn, run, *operands)
         return _results(eqn, operands, arithmetic)
 
-    return walk(jaxpr, args, equation, functools.partial(array_of, arithmetic=arithmetic))
+    def literal(atom: Literal) -> np.ndarray:
+        return array_of(np.asarray(atom.val, shaped(atom).dtype), arithmetic)
+
+    return walk(jaxpr, args, equation, functools.partial(array_of, arithmetic=arithmetic), literal)
 
 
 def _results(eqn: JaxprEqn, operands: list[np.ndarray], arithmetic: Arithmetic) -> list[np.ndarray]:
@@ -106,29 +105,21 @@ def _results(eqn: JaxprEqn, operands: list[np.ndarray], arithmetic: Arithmetic) 
         return [arithmetic.rounded(eqn, operands, PLACES[eqn.primitive](eqn, arithmetic, *operands))]
     if eqn.primitive is lax.split_p:
         ends = np.cumsum(eqn.params["sizes"])[:-1]
-        return list(map(_array, np.split(operands[0], ends, eqn.params["axis"])))
+        return list(map(as_array, np.split(operands[0], ends, eqn.params["axis"])))
     if eqn.primitive is lax.unstack_p:
-        return [_array(part) for part in np.moveaxis(operands[0], int(eqn.params["axis"]), 0)]
+        return [as_array(part) for part in np.moveaxis(operands[0], int(eqn.params["axis"]), 0)]
     if eqn.primitive is jaxs.psum_p:
-        sums = [_array(np.add.reduce(a, axis=tuple(eqn.params["axes"]))) for a in operands]
+        sums = [as_array(np.add.reduce(a, axis=tuple(eqn.params["axes"]))) for a in operands]
         return [arithmetic.rounded(eqn, [a], total) for a, total in zip(operands, sums, strict=True)]
     if eqn.primitive not in _RULES:
         raise NotEvaluated(eqn.primitive.name)
-    result = _array(_RULES[eqn.primitive](eqn, arithmetic, *operands))
+    result = as_array(_RULES[eqn.primitive](eqn, arithmetic, *operands))
     aval = shaped(eqn.outvars[0])
     if result.shape != aval.shape:
         result = np.broadcast_to(result, aval.shape)
     if jnp.issubdtype(aval.dtype, jnp.integer):
         result = _wrapped(result, aval.dtype)
     return [arithmetic.rounded(eqn, operands, result)]
-
-
-def _array(value) -> np.ndarray:
-    if isinstance(value, np.ndarray):
-        return value
-    result = np.empty((), object)
-    result[()] = value
-    return result
 
 
 def _moved(eqn: JaxprEqn, operands: list[np.ndarray]) -> np.ndarray:
@@ -148,7 +139,7 @@ def _moved(eqn: JaxprEqn, operands: list[np.ndarray]) -> np.ndarray:
         for start, a in zip(starts, operands, strict=False)
     ]
     order = np.asarray(eqn.primitive.bind(*numbers, **eqn.params))
-    return _array(np.concatenate([a.ravel() for a in operands])[order])
+    return as_array(np.concatenate([a.ravel() for a in operands])[order])
 
 
 def _divide(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -171,7 +162,7 @@ def _wrapped(values: np.ndarray, dtype: DTypeLike) -> np.ndarray:
         inside = bool(value >= least) and bool(value <= greatest)
         return value if inside else (value - least) % (greatest - least + 1) + least
 
-    return _array(each(wrap, values))
+    return as_array(each(wrap, values))
 
 
 def _convert(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
@@ -198,7 +189,7 @@ def contraction(dimension_numbers, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     batch = [left[i] for i in a_batch]
     out = batch + [s for k, s in enumerate(left) if k not in (*a_sum, *a_batch)]
     out += [s for k, s in enumerate(right) if k not in (*b_sum, *b_batch)]
-    return _array(np.einsum(f"{''.join(left)},{''.join(right)}->{''.join(out)}", a, b))
+    return as_array(np.einsum(f"{''.join(left)},{''.join(right)}->{''.join(out)}", a, b))
 
 
 def _power(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -279,7 +270,7 @@ def _cumulated(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarr
 def _total(eqn: JaxprEqn, arithmetic: Arithmetic, a: np.ndarray) -> np.ndarray:
     axes = tuple(int(axis) for axis in eqn.params["axes"])
     result = np.add.reduce(a, axis=axes) if a.size else np.zeros(shaped(eqn.outvars[0]).shape, np.int64)
-    return each(lambda v: arithmetic.literal(0) + v, _array(result))
+    return each(lambda v: arithmetic.literal(0) + v, as_array(result))
 
 
 _IDENTITIES = frozenset((lax.optimization_barrier_p, jaxs.stop_gradient_p, jaxs.copy_p, jaxs.name_p))

@@ -16,13 +16,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 
 from bnjax.jaxprs import shaped
-from bnjax.prove.reals import Constant, Enclosure, Unsupported
-
-
-def each(function: Callable, *arrays: np.ndarray) -> np.ndarray:
-    """function at every element, keeping Python's own numbers; ∞ − ∞ is NaN, and no warning."""
-    with np.errstate(all="ignore"):
-        return np.frompyfunc(function, len(arrays), 1)(*arrays)
+from bnjax.prove.reals import Constant, Enclosure, Unsupported, each
 
 
 def compare(name: str) -> Callable:

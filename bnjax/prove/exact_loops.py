@@ -6,7 +6,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Primitive
 from jax.extend.core import primitives as jaxs
 
-from bnjax.prove.reals import Unsupported
+from bnjax.prove.reals import Unsupported, as_array
 
 _STEPS = 10_000
 
@@ -20,7 +20,7 @@ def _scan(eqn: JaxprEqn, run: Run, *operands: np.ndarray) -> list[np.ndarray]:
     steps = range(eqn.params["length"])
     stacked: list[list[np.ndarray]] = []
     for step in reversed(steps) if eqn.params["reverse"] else steps:
-        results = run(eqn.params["jaxpr"], [*held, *carry, *(_array(row[step]) for row in rows)])
+        results = run(eqn.params["jaxpr"], [*held, *carry, *(as_array(row[step]) for row in rows)])
         carry = results[:carried]
         stacked.append(results[carried:])
     if eqn.params["reverse"]:
@@ -44,14 +44,6 @@ def _while(eqn: JaxprEqn, run: Run, *operands: np.ndarray) -> list[np.ndarray]:
 def _cond(eqn: JaxprEqn, run: Run, which: np.ndarray, *operands: np.ndarray) -> list[np.ndarray]:
     branches = eqn.params["branches"]
     return run(branches[min(max(int(which.item()), 0), len(branches) - 1)], operands)
-
-
-def _array(value: object) -> np.ndarray:
-    if isinstance(value, np.ndarray):
-        return value
-    result = np.empty((), object)
-    result[()] = value
-    return result
 
 
 LOOPS: dict[Primitive, Callable[..., list[np.ndarray]]] = {

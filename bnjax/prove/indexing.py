@@ -24,7 +24,7 @@ from bnjax.prove.integers import is_everywhere, known_integers, one_hot, positio
 from bnjax.prove.moves import among, every, given_size, moved, picking
 from bnjax.prove.signs import NONNEGATIVE, UNKNOWN
 from bnjax.prove.space import Dims, Size, Space
-from bnjax.prove.strides import is_cut
+from bnjax.prove.strides import is_among, is_cut
 
 Rule = Callable[..., Array | list[Array]]
 
@@ -186,8 +186,7 @@ def _spread(space: Space, a: Array, updates: Array, places: Mapping[int, np.ndar
     """The transpose of `_slices`, over the dimensions of `a`, where these are cut; else None."""
     for axis, line in places.items():
         step, size = _step(line), given_size(a, axis)
-        stride = space.strides.get((len(a.dims), axis, str(size)))
-        if step is None or step[1] != stride or not 0 <= step[0] < stride or len(line) * stride != size:
+        if step is None or len(line) * step[1] != size or not is_among(space, a, axis, *step, size):
             return None
         updates = among(space, updates, axis, *step)
     return updates

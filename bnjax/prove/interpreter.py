@@ -60,16 +60,12 @@ class Interpreter:
 
     def run(self, jaxpr: ClosedJaxpr, args: Sequence[Array]) -> list[Array]:
         """The outputs of a jaxpr at `args`."""
-        return walk(jaxpr, args, self._equation, self.constant)
+        return walk(jaxpr, args, self._equation, self.constant, self._literal)
 
     def _equation(self, eqn: JaxprEqn, operands: list[Array]) -> list[Array]:
         self.field.check_time()
         # inside a function of JAX's own, the line that called it
         previous, self.field.where = self.field.where, source_line(eqn) or self.field.where
-        operands = [
-            self._typed_literal(v) if isinstance(v, Literal) else a
-            for v, a in zip(eqn.invars, operands, strict=True)
-        ]
         try:
             if eqn.primitive is jaxs.cond_p:
                 return self._branch(eqn, *operands)
@@ -86,8 +82,8 @@ class Interpreter:
         place = min(max(scalar(self.field, finite(which)), 0), len(branches) - 1)
         return self.run(branches[place], operands)
 
-    def _typed_literal(self, atom: Literal) -> Array:
-        """A literal as its dtype holds it: Python's 0.9 has more bits than the program computes with."""
+    def _literal(self, atom: Literal) -> Array:
+        """A literal as its dtype holds it."""
         return self.constant(np.asarray(atom.val, shaped(atom).dtype))
 
     def _meaning(self, eqn: JaxprEqn, operands: list[Array]) -> list[Array]:

@@ -122,6 +122,7 @@ def _lie_between(
     names = [f.name for f in touched]
     if len(touched) > _TOGETHER or any(_mixed(hand - other, names) for hand, other in pairs):
         return False
+    pairs = [(hand, without(field, other, off.excluded)) for hand, other in pairs]
     tied = (t for count in range(1, len(touched) + 1) for t in itertools.combinations(touched, count))
     return all(_is_a_side(field, pairs, kinks, off) for kinks in tied)
 
@@ -129,7 +130,10 @@ def _lie_between(
 def _is_a_side(
     field: Field, pairs: Sequence[tuple[Poly, Poly]], tied: Sequence[Function], off: Question
 ) -> bool:
-    """Whether where these p are 0, and no others, the cotangents are those of a side, or of their mean."""
+    """Whether where these p are 0, and no others, the cotangents are those of a side, or of their mean.
+
+    A pair is the hand cotangent, and the reference as it is off the kinks.
+    """
     above = [_partner(field, f) for f in tied]
     there = replace(off, null=tuple(f.argument for f in tied))
     sides = [
@@ -140,8 +144,7 @@ def _is_a_side(
     here = [
         with_numbers(field, hand, _same((f.name for f in tied), 1) | _same(above, 0)) for hand, _ in pairs
     ]
-    others = [without(field, other, off.excluded) for _, other in pairs]
-    choices = [[with_numbers(field, other, side) for other in others] for side in sides]
+    choices = [[with_numbers(field, other, side) for _, other in pairs] for side in sides]
     share = field.constant(Fraction(1, max(1, len(choices))))
     mean = [sum(column, field.constant(0)) * share for column in zip(*choices, strict=True)]
     return any(

@@ -22,7 +22,7 @@ from bnjax.prove.algebra import Outside, Poly
 from bnjax.prove.arrays import Array, elementwise, finite, in_one_axis, mapped
 from bnjax.prove.signs import NONNEGATIVE
 from bnjax.prove.space import Size, Space
-from bnjax.prove.strides import is_cut
+from bnjax.prove.strides import is_among, is_cut
 
 Rule = Callable[..., Array | list[Array]]
 
@@ -80,14 +80,26 @@ def _in_blocks(space: Space, a: Array, axis: int, *sizes: Size) -> list[int] | N
     return list(map(int, counts)) if whole else None
 
 
+def _part_moved(
+    space: Space,
+    a: Array,
+    axis: int,
+    parts: tuple[tuple[str, ...], tuple[str, ...]],
+    part: int,
+    matrix: np.ndarray,
+) -> Array:
+    """A dimension as two, of which one is moved."""
+    apart = replace(a, dims=(*a.dims[:axis], *parts, *a.dims[axis + 1 :]))
+    there = moved(space, apart, axis + part, matrix)
+    whole = (*there.dims[axis], *there.dims[axis + 1])
+    return replace(there, dims=(*there.dims[:axis], whole, *there.dims[axis + 2 :]))
+
+
 def _blocks_moved(space: Space, a: Array, axis: int, target: int, first: int) -> Array:
     """The block k + first of a dimension as block k of `target`; none where that is no block."""
     count, block = _blocks(a.dims[axis])
     own = (str(count),) if count > 1 else ()
-    apart = replace(a, dims=(*a.dims[:axis], own, block, *a.dims[axis + 1 :]))
-    there = moved(space, apart, axis, picking(target, np.arange(target) + first, count))
-    whole = (*there.dims[axis], *block)
-    return replace(there, dims=(*there.dims[:axis], whole, *there.dims[axis + 2 :]))
+    return _part_moved(space, a, axis, (own, block), 0, picking(target, np.arange(target) + first, count))
 
 
 def _slice(space: Space, eqn: JaxprEqn, a: Array) -> Array:
@@ -111,18 +123,13 @@ def _slice(space: Space, eqn: JaxprEqn, a: Array) -> Array:
 
 def every(space: Space, a: Array, axis: int, place: int, stride: int) -> Array:
     """a[place::stride] along a dimension whose last base axis has `stride` elements: one of these."""
-    last = (str(stride),)
-    apart = replace(a, dims=(*a.dims[:axis], a.dims[axis][:-1], last, *a.dims[axis + 1 :]))
-    one = moved(space, apart, axis + 1, picking(1, np.array([place]), stride))
-    return replace(one, dims=(*one.dims[: axis + 1], *one.dims[axis + 2 :]))
+    *rest, last = a.dims[axis]
+    return _part_moved(space, a, axis, (tuple(rest), (last,)), 1, picking(1, np.array([place]), stride))
 
 
 def among(space: Space, a: Array, axis: int, place: int, stride: int) -> Array:
     """The transpose of `every`: zeros elsewhere."""
-    apart = replace(a, dims=(*a.dims[: axis + 1], (), *a.dims[axis + 1 :]))
-    spread = moved(space, apart, axis + 1, picking(stride, np.arange(stride) - place, 1))
-    whole = (*spread.dims[axis], *spread.dims[axis + 1])
-    return replace(spread, dims=(*spread.dims[:axis], whole, *spread.dims[axis + 2 :]))
+    return _part_moved(space, a, axis, (a.dims[axis], ()), 1, picking(stride, np.arange(stride) - place, 1))
 
 
 def _pad(space: Space, eqn: JaxprEqn, a: Array, value: Array) -> Array:
@@ -137,9 +144,8 @@ def _pad(space: Space, eqn: JaxprEqn, a: Array, value: Array) -> Array:
             continue
         size = given_size(a, axis)
         target = size + (size - 1) * inner + low + high
-        stride = space.strides.get((len(a.dims), axis, str(target)))
-        if stride is not None and 0 <= low <= inner == low + high and stride == inner + 1:
-            a = among(space, a, axis, int(low), stride)
+        if low + high == inner and is_among(space, a, axis, int(low), int(inner) + 1, target):
+            a = among(space, a, axis, int(low), int(inner) + 1)
             continue
         places, rest = np.divmod(np.arange(target) - low, inner + 1)
         a = moved(space, a, axis, picking(target, np.where(rest == 0, places, -1), size))
@@ -164,17 +170,18 @@ def _concatenate(space: Space, eqn: JaxprEqn, *arrays: Array) -> Array:
     for a, size in zip(arrays, sizes, strict=True):
         placed.append(moved(space, a, axis, picking(total, np.arange(total) - start, size)))
         start += size
-    known = min(a.sign for a in arrays)
-    result = elementwise(space, placed, lambda *polys: sum(polys, space.field.constant(0)), known)
-    return result
+    return _together(space, placed, arrays)
 
 
 def _blocks_joined(space: Space, axis: int, arrays: Sequence[Array]) -> Array:
     counts = [_blocks(a.dims[axis])[0] for a in arrays]
     starts = itertools.accumulate(counts[:-1], initial=0)
-    placed = [
-        _blocks_moved(space, a, axis, sum(counts), -start) for a, start in zip(arrays, starts, strict=True)
-    ]
+    both = zip(arrays, starts, strict=True)
+    return _together(space, [_blocks_moved(space, a, axis, sum(counts), -k) for a, k in both], arrays)
+
+
+def _together(space: Space, placed: Sequence[Array], arrays: Sequence[Array]) -> Array:
+    """The sum of what stands where the others are zero, of the sign of what it was made of."""
     known = min(a.sign for a in arrays)
     return elementwise(space, placed, lambda *polys: sum(polys, space.field.constant(0)), known)
 
@@ -208,8 +215,7 @@ def _stack(space: Space, eqn: JaxprEqn, *arrays: Array) -> Array:
     for k, a in enumerate(arrays):
         wider = replace(a, dims=(*a.dims[:axis], (), *a.dims[axis:]))
         placed.append(moved(space, wider, axis, picking(len(arrays), np.arange(len(arrays)) - k, 1)))
-    known = min(a.sign for a in arrays)
-    return elementwise(space, placed, lambda *polys: sum(polys, space.field.constant(0)), known)
+    return _together(space, placed, arrays)
 
 
 def _unstack(space: Space, eqn: JaxprEqn, a: Array) -> list[Array]:

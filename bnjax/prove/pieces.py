@@ -183,8 +183,6 @@ class Network:
         """The outputs that matter of a group's steps, but for those that only the group uses."""
         used = {v for step in self.steps if step not in group for v in step.operands} | set(self.outputs)
         every = (output for step in group for output in found.get(step, ()))
-        if len(group) == 1:
-            return tuple(every)
         return tuple((step, k) for step, k in every if self._made[step][k] in used)
 
     def _equation(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:

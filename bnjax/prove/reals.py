@@ -10,6 +10,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
+
+import numpy as np
 
 _BITS = 256
 
@@ -136,6 +139,21 @@ class Constant(Fraction):
 
 def _held(value, other):
     return Constant(value) if isinstance(other, Constant) else value
+
+
+def each(function: Callable, *arrays: np.ndarray) -> np.ndarray:
+    """function at every element, keeping Python's own numbers; ∞ − ∞ is NaN, and no warning."""
+    with np.errstate(all="ignore"):
+        return np.frompyfunc(function, len(arrays), 1)(*arrays)
+
+
+def as_array(value: Any) -> np.ndarray:
+    """A number as an array without axes; an array as it is."""
+    if isinstance(value, np.ndarray):
+        return value
+    result = np.empty((), object)
+    result[()] = value
+    return result
 
 
 def rising(function: Callable[[Fraction], Enclosure], value):

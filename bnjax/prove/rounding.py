@@ -38,7 +38,7 @@ from jax.interpreters.ad import add_jaxvals_p as add_any_p
 
 from bnjax.jaxprs import shaped
 from bnjax.prove.exact import Arithmetic, array_of, contraction, evaluate
-from bnjax.prove.reals import Unsupported
+from bnjax.prove.reals import Unsupported, as_array
 
 _BITS = 200
 _HELPFUL = 0.01
@@ -181,7 +181,7 @@ class _Rounded(_Balls):
         least = self.flint.arb(float(info.smallest_normal))
         radii = np.frompyfunc(lambda m: (gamma * m + least).upper(), 1, 1)(magnitudes)
         widen = np.frompyfunc(lambda value, radius: value + self.flint.arb(0, radius), 2, 1)
-        return _as_array(widen(result, radii))
+        return as_array(widen(result, radii))
 
 
 def _sum_of_magnitudes(
@@ -191,7 +191,7 @@ def _sum_of_magnitudes(
     if eqn.primitive in (jaxs.reduce_sum_p, jaxs.psum_p):
         axes = tuple(int(axis) for axis in eqn.params["axes"])
         terms = math.prod(operands[0].shape[axis] for axis in axes)
-        return terms, _as_array(np.add.reduce(_magnitude(operands[0]), axis=axes))
+        return terms, as_array(np.add.reduce(_magnitude(operands[0]), axis=axes))
     if eqn.primitive is jaxs.dot_general_p:
         numbers = eqn.params["dimension_numbers"]
         terms = math.prod(operands[0].shape[axis] for axis in numbers[0][0])
@@ -211,7 +211,7 @@ def _narrows(eqn: JaxprEqn) -> bool:
 
 
 def _magnitude(values: np.ndarray) -> np.ndarray:
-    return _as_array(np.frompyfunc(lambda value: abs(value).upper(), 1, 1)(values))
+    return as_array(np.frompyfunc(lambda value: abs(value).upper(), 1, 1)(values))
 
 
 def _distance(real: Any, machine: Any) -> float:
@@ -224,11 +224,3 @@ def _distance(real: Any, machine: Any) -> float:
 
 def _each_float(function: Callable[..., float], *arrays: np.ndarray) -> np.ndarray:
     return np.asarray(np.frompyfunc(function, len(arrays), 1)(*arrays), np.float64)
-
-
-def _as_array(values: Any) -> np.ndarray:
-    if isinstance(values, np.ndarray):
-        return values
-    array = np.empty((), object)
-    array[()] = values
-    return array

@@ -41,6 +41,11 @@ def is_cut(space: Space, a: Array, axis: int, start: int, stride: int, count: in
     return dim[-1] == str(stride)
 
 
+def is_among(space: Space, a: Array, axis: int, start: int, stride: int, size: int) -> bool:
+    """Whether start::stride of an axis of this size is a place that arguments along it are cut into."""
+    return 0 <= start < stride == space.strides.get((len(a.dims), axis, str(size)))
+
+
 def _is_indexed(field: Field, a: Array, axis: int) -> bool:
     """Whether a table already says where the elements along an axis come from."""
     indices = set(a.positions()[axis])

@@ -16,7 +16,6 @@ from bnjax.prove.reals import Unsupported
 from bnjax.verify.exhibit import exhibit
 from bnjax.verify.gradient_bounds import STATED, GradientBounds, bounds_are_computed, bounds_are_reached
 from bnjax.verify.lemmas import LEMMAS, RESTS_ON, Lemma, example
-from bnjax.verify.networks import NetworkVerdict
 from bnjax.verify.planted import GRADIENT, Mutant
 from bnjax.verify.planted.lemmas import MISTAKES
 from bnjax.verify.provenance import provenance
@@ -232,22 +231,14 @@ def row(verdict: Verdict) -> tuple[str, ...]:
     )
 
 
-def network_row(verdict: NetworkVerdict) -> tuple[str, ...]:
-    """The same of a network, which the checker is not given."""
-    fallen = f"{verdict.planted['proof'] == 'refuted':d}/1"
-    return (verdict.name, "–", verdict.proof, "–", fallen, "no bound")
-
-
 def line(cells: Sequence[str]) -> str:
     """Cells as a line of the terminal's table."""
     widths = (36, 9, 13, 17, 17, 19)
     return "".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def as_json(
-    theorems: Sequence[Verdict], lemmas: Sequence[Verdict] = (), networks: Sequence[NetworkVerdict] = ()
-) -> str:
-    """All verdicts as a JSON document, with what they depend on."""
+def as_json(theorems: Sequence[Verdict], lemmas: Sequence[Verdict] = (), networks: Sequence[Any] = ()) -> str:
+    """All verdicts, those of `bnjax.verify.networks` too, as a JSON document, with what they depend on."""
     lists: dict[str, Sequence[Any]] = {"theorems": theorems, "lemmas": lemmas, "networks": networks}
     found = {
         "ok": all(verdict.ok for rows in lists.values() for verdict in rows),

@@ -47,7 +47,7 @@ def test_a_network_is_proved_and_refuted_with_a_wrong_layer():
     assert "convs.2.layer" in verdict.planted["reason"]
     assert "counterexample" in verdict.planted["seen"]
     assert verdict.ok
-    assert verdicts.network_row(verdict)[2:5] == ("proved", "–", "1/1")
+    assert networks.row(verdict)[2:5] == ("proved", "–", "1/1")
     (row,) = json.loads(verdicts.as_json((), (), [verdict]))["networks"]
     assert row["ok"]
     assert row["pieces"][0]["for every N"] == "proved"
@@ -57,7 +57,7 @@ def test_a_prover_that_lets_the_wrong_layer_live_is_noticed(monkeypatch):
     monkeypatch.setattr(networks, "DoubledCotangent", lambda layer: layer)
     (verdict,) = networks.network_verdicts({"linear": Linear()}, "N 3")
     assert not verdict.ok
-    assert verdicts.network_row(verdict)[4] == "0/1"
+    assert networks.row(verdict)[4] == "0/1"
 
 
 def test_the_loss_is_the_mean_cross_entropy():

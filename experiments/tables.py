@@ -76,7 +76,10 @@ def layers() -> str:
         floor = row["passes"] / 2 * ms["copy"]
         rows.append([row["kind"], row["dtype"], shape, f"{mine:.2f}", *ratios, f"{mine / floor:.2f}"])
     head = ["kind", "dtype", "shape", "bnjax nnx, ms", *(f"/ {o}" for o in others), "/ floor"]
-    said = "Training is forward and backward; the floor: the passes over x that must be made, by a copy."
+    said = (
+        "Training is forward and backward; the floor: the passes over x that must be made, by a copy "
+        "through the caches, which the kernels' writing goes past."
+    )
     return f"## The layers alone\n\n{said} {machine(results)}\n\n{table(head, rows)}"
 
 

@@ -25,9 +25,9 @@ PASSES = {"train": 8, "train, relu": 8, "evaluate": 2}
 Layer = Callable[..., tuple[jax.Array, Any]]  # (x, scale, bias) -> y, running statistics
 
 
-def of_nnx(cls: type[nnx.BatchNorm], channels: int, train: bool) -> Layer:
+def of_nnx(cls: type[nnx.BatchNorm], channels: int, dtype: str, train: bool) -> Layer:
     """An NNX layer as a function."""
-    layer = cls(channels, use_running_average=not train, rngs=nnx.Rngs(0))
+    layer = cls(channels, dtype=jnp.dtype(dtype), use_running_average=not train, rngs=nnx.Rngs(0))
     graph, state = nnx.split(layer)
 
     def apply(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, Any]:
@@ -36,25 +36,25 @@ def of_nnx(cls: type[nnx.BatchNorm], channels: int, train: bool) -> Layer:
         assert merged.bias is not None
         merged.scale[...], merged.bias[...] = scale, bias
         y = merged(x)
-        return y.astype(x.dtype), nnx.state(merged, nnx.BatchStat)
+        return y, nnx.state(merged, nnx.BatchStat)
 
     return apply
 
 
-def of_linen(cls: type[flax.linen.BatchNorm], channels: int, train: bool) -> Layer:
+def of_linen(cls: type[flax.linen.BatchNorm], channels: int, dtype: str, train: bool) -> Layer:
     """A Linen layer as a function."""
-    layer = cls(use_running_average=not train)
+    layer = cls(dtype=jnp.dtype(dtype), use_running_average=not train)
     stats = {"mean": jnp.zeros(channels), "var": jnp.ones(channels)}
 
     def apply(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, Any]:
         variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": stats}
         y, updates = layer.apply(variables, x, mutable=["batch_stats"])
-        return y.astype(x.dtype), updates
+        return y, updates
 
     return apply
 
 
-def layers(kind: str, channels: int, axes: tuple[int, ...]) -> dict[str, Layer]:
+def layers(kind: str, dtype: str, channels: int, axes: tuple[int, ...]) -> dict[str, Layer]:
     """The contestants of JAX."""
     train, relu = kind != "evaluate", kind == "train, relu"
 
@@ -68,11 +68,11 @@ def layers(kind: str, channels: int, axes: tuple[int, ...]) -> dict[str, Layer]:
     ours = bnjax.nn.nnx.BatchNormRelu if relu else bnjax.nn.nnx.BatchNorm
     by_kernels = type("ByKernels", (ours,), {"cpu_kernels": available()})
     found = {
-        "bnjax nnx": of_nnx(by_kernels, channels, train),
-        "bnjax nnx, XLA alone": of_nnx(ours, channels, train),
-        "bnjax linen": then_relu(of_linen(bnjax.nn.linen.BatchNorm, channels, train)),
-        "flax nnx": then_relu(of_nnx(nnx.BatchNorm, channels, train)),
-        "flax linen": then_relu(of_linen(flax.linen.BatchNorm, channels, train)),
+        "bnjax nnx": of_nnx(by_kernels, channels, dtype, train),
+        "bnjax nnx, XLA alone": of_nnx(ours, channels, dtype, train),
+        "bnjax linen": then_relu(of_linen(bnjax.nn.linen.BatchNorm, channels, dtype, train)),
+        "flax nnx": then_relu(of_nnx(nnx.BatchNorm, channels, dtype, train)),
+        "flax linen": then_relu(of_linen(flax.linen.BatchNorm, channels, dtype, train)),
     }
     if train:
         found["autodiff"] = then_relu(lambda *args: (batch_norm_primal(*args, axis=axes), ()))
@@ -94,7 +94,7 @@ def _contestants(kind: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Cal
     x, dy = (jnp.asarray(rng.normal(size=shape), dtype) for _ in range(2))
     scale, bias = jnp.ones(shape[-1]), jnp.zeros(shape[-1])
     found: dict[str, Callable[[], Any]] = {"copy": finished(jax.jit(jnp.negative), x)}
-    for name, layer in layers(kind, shape[-1], tuple(range(len(shape) - 1))).items():
+    for name, layer in layers(kind, dtype, shape[-1], tuple(range(len(shape) - 1))).items():
         if kind == "evaluate":
             found[name] = finished(jax.jit(layer), x, scale, bias)
         else:

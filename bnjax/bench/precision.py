@@ -25,7 +25,7 @@ def measure() -> Iterator[dict[str, Any]]:
     Σ (x − μ)²/n.
     """
     rng = np.random.default_rng(0)
-    flaxs = of_nnx(nnx.BatchNorm, CHANNELS, train=True)
+    flaxs = of_nnx(nnx.BatchNorm, CHANNELS, "float32", train=True)
     contestants: dict[str, Callable[..., Any]] = {
         "bnjax": batch_norm,
         "bnjax, CPU kernels": lambda *args: cpu.batch_norm_with_statistics(*args).y,

@@ -47,9 +47,9 @@ def batch_norm_with_statistics(
 ) -> BatchNormOutput:
     """`sync_batch_norm`, or with `relu` `bnjax.ops.batch_norm_relu_with_statistics`, by kernels.
 
-    These apply to float32 on a CPU (`bnjax.ops.cpu.available`), the channels last and a multiple of 16, on
-    one device and without a mask.  What they do not apply to is the function's named above: the formulas,
-    arguments and errors are its.
+    These apply to float32 and bfloat16 on a CPU (`bnjax.ops.cpu.available`), the channels last and a multiple
+    of 16, on one device and without a mask.  What they do not apply to is the function's named above: the
+    formulas, arguments and errors are its.
 
     Mean and variance are of one reading of x (`bnjax.ops.cpu.moments`), as exact as two-pass; the way back
     is theorem 34, where nobody asks for derivatives of the statistics.  Forward mode is XLA's path, and so

@@ -11,7 +11,7 @@ import numpy as np
 from bnjax.ops.cpu import direct, winograd
 from bnjax.ops.cpu.frame import attribute, is_question, jit, operand, operand_size, result, result_size
 from bnjax.ops.cpu.microkernel import COLUMNS, ROWS
-from bnjax.ops.cpu.pool import CHUNKS, FIRST, bounds, give_up, new_job, parallel
+from bnjax.ops.cpu.pool import CHUNKS, FIRST, bounds, chunk_function, give_up, new_job, run
 from bnjax.ops.cpu.vectors import LANES, Words, add, clear, float32, int64, load, move, spread, store
 
 TARGET = "bnjax_convolution"
@@ -54,7 +54,7 @@ def _chunk(job, c):
             winograd.weight_gradient(rim, scratch, job[OTHER] + n * image, total, (*shape, job[BLOCK]))
 
 
-_run = parallel(_chunk)
+_chunk_address = chunk_function(_chunk)
 
 
 @jit
@@ -95,7 +95,7 @@ def compiled(sources: int) -> Any:
         if sources and not is_question(frame):  # a closure's number is in the cache's key
             job = new_job(result_size(frame, 1, 0))
             _fill(job, frame)
-            _run(frame, job)
+            run(frame, job, _chunk_address())
             _add_up(job)
             give_up(job)
         return 0

@@ -19,11 +19,11 @@ from typing import Any
 from bnjax.ops.cpu.frame import jit
 from bnjax.ops.cpu.pool import CHUNKS, bounds
 from bnjax.ops.cpu.vectors import (
+    Element,
     add,
     clear,
     float32,
     load,
-    move,
     multiply,
     multiply_add,
     spread,
@@ -32,7 +32,7 @@ from bnjax.ops.cpu.vectors import (
     where_positive,
 )
 
-STEP = 64  # bytes of a vector
+STEP = 64  # bytes of a vector of floats
 PARTS = 3  # rows of C floats that a chunk writes
 # floats that are gone over column by column: of more, a column's next row is not in the stream any more, and
 # where C is a power of two the rows fall on one another in the cache
@@ -45,45 +45,51 @@ def block_rows(c):
     return max(1, _BLOCK // c)
 
 
-@jit
-def _block_moments(x, rows, row, origin):
-    """The mean beyond `origin`, and the squares about the mean, of 16 columns."""
-    total, other = spread(float32(0)), spread(float32(0))
-    for r in range(0, rows - 1, 2):
-        total = add(total, subtract(load(x + r * row), origin))
-        other = add(other, subtract(load(x + r * row + row), origin))
-    if rows % 2:
-        total = add(total, subtract(load(x + (rows - 1) * row), origin))
-    mean = multiply(add(total, other), spread(float32(1) / float32(rows)))
-    total = other = spread(float32(0))
-    for r in range(0, rows - 1, 2):
-        a = subtract(subtract(load(x + r * row), origin), mean)
-        b = subtract(subtract(load(x + r * row + row), origin), mean)
-        total, other = multiply_add(a, a, total), multiply_add(b, b, other)
-    if rows % 2:
-        a = subtract(subtract(load(x + (rows - 1) * row), origin), mean)
-        total = multiply_add(a, a, total)
-    return mean, add(total, other)
+def moments_of(element: Element) -> Any:
+    """(x, rows, c, part): s, d and the squares of these rows, to `part`."""
+    size, read, _ = element
 
+    @jit
+    def block_moments(x, rows, row, origin):
+        """The mean beyond `origin`, and the squares about the mean, of 16 columns."""
+        total, other = spread(float32(0)), spread(float32(0))
+        for r in range(0, rows - 1, 2):
+            total = add(total, subtract(read(x + r * row), origin))
+            other = add(other, subtract(read(x + r * row + row), origin))
+        if rows % 2:
+            total = add(total, subtract(read(x + (rows - 1) * row), origin))
+        mean = multiply(add(total, other), spread(float32(1) / float32(rows)))
+        total = other = spread(float32(0))
+        for r in range(0, rows - 1, 2):
+            a = subtract(subtract(read(x + r * row), origin), mean)
+            b = subtract(subtract(read(x + r * row + row), origin), mean)
+            total, other = multiply_add(a, a, total), multiply_add(b, b, other)
+        if rows % 2:
+            a = subtract(subtract(read(x + (rows - 1) * row), origin), mean)
+            total = multiply_add(a, a, total)
+        return mean, add(total, other)
 
-@jit
-def moments(x, rows, c, part):
-    """s, d and the squares of these rows, to `part`."""
-    row, block = 4 * c, max(4, block_rows(c))  # fewer rows have too little to do for what a block costs
-    move(part, x, row)
-    clear(part + row, 2 * row)
-    for r in range(0, rows, block):
-        new = min(block, rows - r)
-        share, cross = float32(new / (r + new)), float32(r * new / (r + new))
-        for k in range(0, row, STEP):
-            m2, s, d = part + 2 * row + k, load(part + k), load(part + row + k)
-            mean, squares = _block_moments(x + r * row + k, new, row, s)
-            gap = subtract(mean, d)
-            moved = multiply_add(gap, spread(share), d)
-            nearest = add(s, moved)
-            store(part + k, nearest)
-            store(part + row + k, subtract(moved, subtract(nearest, s)))
-            store(m2, add(load(m2), multiply_add(multiply(gap, gap), spread(cross), squares)))
+    @jit
+    def moments(x, rows, c, part):
+        row, wide = size * c, 4 * c
+        block = max(4, block_rows(c))  # fewer rows have too little to do for what a block costs
+        for k in range(0, wide, STEP):
+            store(part + k, read(x + k * size // 4))
+        clear(part + wide, 2 * wide)
+        for r in range(0, rows, block):
+            new = min(block, rows - r)
+            share, cross = float32(new / (r + new)), float32(r * new / (r + new))
+            for k in range(0, wide, STEP):
+                m2, s, d = part + 2 * wide + k, load(part + k), load(part + wide + k)
+                mean, squares = block_moments(x + r * row + k * size // 4, new, row, s)
+                gap = subtract(mean, d)
+                moved = multiply_add(gap, spread(share), d)
+                nearest = add(s, moved)
+                store(part + k, nearest)
+                store(part + wide + k, subtract(moved, subtract(nearest, s)))
+                store(m2, add(load(m2), multiply_add(multiply(gap, gap), spread(cross), squares)))
+
+    return moments
 
 
 @jit
@@ -103,29 +109,31 @@ def united(job, rows, c, parts, mean, var):
         store(var + k, multiply(squares, spread(float32(1 / rows))))
 
 
-def cotangent_sums(relu: bool) -> Any:
+def cotangent_sums(element: Element, relu: bool) -> Any:
     """(x, dy, rows, shape, part): Σ dz and Σ dz·(x − μ) of these rows, to `part`.
 
     dz is dy, with ReLU dy where z > 0.  shape = (C, address of μ, istd, γ and β, C floats each).
     """
+    size, read, _ = element
 
     @jit
     def sums(x, dy, rows, shape, part):
         c, parameters = shape
-        row, block, to = 4 * c, block_rows(c), dy - x
-        clear(part, 2 * row)
+        row, wide, block, to = size * c, 4 * c, block_rows(c), dy - x
+        clear(part, 2 * wide)
         for r in range(0, rows, block):
             stop = min(r + block, rows)
-            for k in range(0, row, STEP):
-                mean, istd = load(parameters + k), load(parameters + row + k)
-                gamma, beta = load(parameters + 2 * row + k), load(parameters + 3 * row + k)
+            for k in range(0, wide, STEP):
+                mean, istd = load(parameters + k), load(parameters + wide + k)
+                gamma, beta = load(parameters + 2 * wide + k), load(parameters + 3 * wide + k)
                 total, along = spread(float32(0)), spread(float32(0))
-                for at in range(x + r * row + k, x + stop * row + k, row):
-                    centred, dz = subtract(load(at), mean), load(at + to)
+                column = x + k * size // 4
+                for at in range(column + r * row, column + stop * row, row):
+                    centred, dz = subtract(read(at), mean), read(at + to)
                     if relu:
                         dz = where_positive(multiply_add(gamma, multiply(centred, istd), beta), dz)
                     total, along = add(total, dz), multiply_add(dz, centred, along)
                 store(part + k, add(load(part + k), total))
-                store(part + row + k, add(load(part + row + k), along))
+                store(part + wide + k, add(load(part + wide + k), along))
 
     return sums

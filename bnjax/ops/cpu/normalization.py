@@ -7,9 +7,12 @@ dy are read twice and dx written: with S = Σ dz and T = Σ dz·(x − μ), theo
 
 in this order, so that a constant dz cancels before anything is rounded: dx is 0 for n = 1.
 
-Eight passes, the fewest there are.
+Eight passes, the fewest there are.  x, y, dy and dx are float32 or bfloat16, all of them; the rest, and all
+arithmetic, is float32: of bfloat16 only what is written is rounded.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,10 +21,13 @@ import numba
 import numpy as np
 
 from bnjax.ops.cpu.frame import attribute, is_question, jit, operand, operand_size, result, result_size
-from bnjax.ops.cpu.moments import PARTS, STEP, block_rows, cotangent_sums, moments, united
-from bnjax.ops.cpu.pool import CHUNKS, FIRST, bounds, give_up, new_job, next_job, parallel
+from bnjax.ops.cpu.moments import PARTS, STEP, block_rows, cotangent_sums, moments_of, united
+from bnjax.ops.cpu.pool import CHUNKS, FIRST, bounds, chunk_function, give_up, new_job, next_job, run
 from bnjax.ops.cpu.vectors import (
+    BFLOAT16,
+    FLOAT32,
     LANES,
+    Element,
     Words,
     add,
     float32,
@@ -39,75 +45,96 @@ from bnjax.ops.cpu.vectors import (
 )
 
 TARGET = "bnjax_batch_norm"
-_FORWARD, _FORWARD_RELU, _BACKWARD, _BACKWARD_RELU = range(4)
+_BACKWARD, _NARROW, _RELU = range(3)  # attributes, which XLA sorts by their names
 _MOST_CHUNKS = 16
-# a job's words: addresses (DY of y in the forward pass), sizes
-X, DY, DX, PARTS_AT, TABLE, R, C = range(FIRST, FIRST + 7)
+# bytes that are written past the caches: no core's cache holds them until they are read again, and a line
+# that is not written past it is first read from memory
+_LARGE = 1 << 21
+# a job's words: addresses (DY of y in the forward pass), whether past the caches, sizes
+X, DY, DX, PARTS_AT, TABLE, PAST, R, C = range(FIRST, FIRST + 8)
 # rows of the table, C floats each
 _MEAN, _ISTD, _GAMMA, _BETA, _SCALE, _ALONG_ONES, _ALONG_X = range(7)
 _TABLE_ROWS = 7
 
 
-@jit
-def _moments_chunk(job, chunk):
-    first, last = bounds(job[R], chunk, job[CHUNKS])
-    row = 4 * job[C]
-    moments(job[X] + first * row, last - first, job[C], job[PARTS_AT] + chunk * PARTS * row)
+@functools.cache  # with ReLU it is the same
+def _moments_of(element: Element) -> Any:
+    size, moments = element.size, moments_of(element)
 
-
-def _apply_chunk(relu: bool) -> Any:
     @jit
-    def apply(job, chunk):
+    def visit(job, chunk):
         first, last = bounds(job[R], chunk, job[CHUNKS])
-        row, block, table, to = 4 * job[C], block_rows(job[C]), job[TABLE], job[DY] - job[X]
+        part = job[PARTS_AT] + chunk * PARTS * 4 * job[C]
+        moments(job[X] + first * size * job[C], last - first, job[C], part)
+
+    return visit
+
+
+def _moments_chunk(element: Element, relu: bool) -> Any:
+    del relu
+    return _moments_of(element)
+
+
+def _apply_chunk(element: Element, relu: bool) -> Any:
+    size, read, write = element
+
+    @jit
+    def visit(job, chunk):
+        first, last = bounds(job[R], chunk, job[CHUNKS])
+        row, wide, block = size * job[C], 4 * job[C], block_rows(job[C])
+        table, to, past = job[TABLE], job[DY] - job[X], job[PAST]
         for r in range(first, last, block):
             stop = min(r + block, last)
-            for k in range(0, row, STEP):
-                mean, istd = load(table + k), load(table + _ISTD * row + k)
-                gamma, beta = load(table + _GAMMA * row + k), load(table + _BETA * row + k)
-                for at in range(job[X] + r * row + k, job[X] + stop * row + k, row):
-                    z = multiply_add(gamma, multiply(subtract(load(at), mean), istd), beta)
+            for k in range(0, wide, STEP):
+                mean, istd = load(table + k), load(table + _ISTD * wide + k)
+                gamma, beta = load(table + _GAMMA * wide + k), load(table + _BETA * wide + k)
+                column = job[X] + k * size // 4
+                for at in range(column + r * row, column + stop * row, row):
+                    z = multiply_add(gamma, multiply(subtract(read(at), mean), istd), beta)
                     if relu:
                         z = rectified(z)
-                    store(at + to, z)
+                    write(at + to, z, past)
 
-    return apply
+    return visit
 
 
-def _sums_chunk(relu: bool) -> Any:
-    sums = cotangent_sums(relu)
+def _sums_chunk(element: Element, relu: bool) -> Any:
+    size, sums = element.size, cotangent_sums(element, relu)
 
     @jit
-    def run(job, chunk):
+    def visit(job, chunk):
         first, last = bounds(job[R], chunk, job[CHUNKS])
-        row, shape = 4 * job[C], (job[C], job[TABLE])
-        x, dy, part = job[X] + first * row, job[DY] + first * row, job[PARTS_AT] + chunk * PARTS * row
+        row, shape = size * job[C], (job[C], job[TABLE])
+        x, dy, part = job[X] + first * row, job[DY] + first * row, job[PARTS_AT] + chunk * PARTS * 4 * job[C]
         sums(x, dy, last - first, shape, part)
 
-    return run
+    return visit
 
 
-def _dx_chunk(relu: bool) -> Any:
+def _dx_chunk(element: Element, relu: bool) -> Any:
+    size, read, write = element
+
     @jit
-    def run(job, chunk):
+    def visit(job, chunk):
         first, last = bounds(job[R], chunk, job[CHUNKS])
-        row, block, table = 4 * job[C], block_rows(job[C]), job[TABLE]
-        dy, dx = job[DY] - job[X], job[DX] - job[X]
+        row, wide, block, table = size * job[C], 4 * job[C], block_rows(job[C]), job[TABLE]
+        dy, dx, past = job[DY] - job[X], job[DX] - job[X], job[PAST]
         for r in range(first, last, block):
             stop = min(r + block, last)
-            for k in range(0, row, STEP):
-                mean, istd = load(table + k), load(table + _ISTD * row + k)
-                gamma, beta = load(table + _GAMMA * row + k), load(table + _BETA * row + k)
-                scale, along_x = load(table + _SCALE * row + k), load(table + _ALONG_X * row + k)
-                along_ones = load(table + _ALONG_ONES * row + k)
-                for at in range(job[X] + r * row + k, job[X] + stop * row + k, row):
-                    centred, dz = subtract(load(at), mean), load(at + dy)
+            for k in range(0, wide, STEP):
+                mean, istd = load(table + k), load(table + _ISTD * wide + k)
+                gamma, beta = load(table + _GAMMA * wide + k), load(table + _BETA * wide + k)
+                scale, along_x = load(table + _SCALE * wide + k), load(table + _ALONG_X * wide + k)
+                along_ones = load(table + _ALONG_ONES * wide + k)
+                column = job[X] + k * size // 4
+                for at in range(column + r * row, column + stop * row, row):
+                    centred, dz = subtract(read(at), mean), read(at + dy)
                     if relu:
                         dz = where_positive(multiply_add(gamma, multiply(centred, istd), beta), dz)
                     left = subtract(subtract(dz, along_ones), multiply(centred, along_x))
-                    store(at + dx, multiply(scale, left))
+                    write(at + dx, multiply(scale, left), past)
 
-    return run
+    return visit
 
 
 @jit
@@ -116,6 +143,8 @@ def _job(frame):
     job = new_job(result_size(frame, 3, 0))
     job[X], job[R], job[C] = operand(frame, 0), operand_size(frame, 0, 0), operand_size(frame, 0, 1)
     job[PARTS_AT], job[TABLE] = result(frame, 3), result(frame, 4)
+    written = job[R] * job[C] * (2 if attribute(frame, _NARROW) else 4)
+    job[PAST] = written >= _LARGE and result(frame, 0) % STEP == 0
     row = 4 * job[C]
     move(job[TABLE] + _GAMMA * row, operand(frame, 1), row)
     move(job[TABLE] + _BETA * row, operand(frame, 2), row)
@@ -149,63 +178,60 @@ def _fill_coefficients(job, dgamma, dbeta):
         store(table + _ALONG_X * row + k, multiply(multiply(istd, istd), multiply(along, share)))
 
 
-_run_moments = parallel(_moments_chunk)
-
-
-def _forward(relu: bool) -> Any:
-    run_apply = parallel(_apply_chunk(relu))
-
-    @jit
-    def forward(frame):
-        mean, var = result(frame, 1), result(frame, 2)
-        job = _job(frame)
-        job[DY] = result(frame, 0)
-        _run_moments(frame, job)
-        united(job, job[R], job[C], job[PARTS_AT], mean, var)
-        _fill_statistics(job, mean, var, operand(frame, 3))
-        job = next_job(job)
-        run_apply(frame, job)
-        give_up(job)
-
-    return forward
-
-
-def _backward(relu: bool) -> Any:
-    run_sums, run_dx = parallel(_sums_chunk(relu)), parallel(_dx_chunk(relu))
+def _variants(chunk: Callable[[Element, bool], Any]) -> Any:
+    """frame -> the address of the chunk function that it asks for."""
+    wide, wide_relu = (chunk_function(chunk(FLOAT32, relu)) for relu in (False, True))
+    narrow, narrow_relu = (chunk_function(chunk(BFLOAT16, relu)) for relu in (False, True))
 
     @jit
-    def backward(frame):
-        job = _job(frame)
-        job[DX], job[DY] = result(frame, 0), operand(frame, 6)
-        _fill_statistics(job, operand(frame, 4), operand(frame, 5), operand(frame, 3))
-        run_sums(frame, job)
-        _fill_coefficients(job, result(frame, 1), result(frame, 2))
-        job = next_job(job)
-        run_dx(frame, job)
-        give_up(job)
+    def address(frame):
+        relu = attribute(frame, _RELU)
+        if attribute(frame, _NARROW):
+            return narrow_relu() if relu else narrow()
+        return wide_relu() if relu else wide()
 
-    return backward
+    return address
 
 
-_forward_plain, _forward_relu = _forward(False), _forward(True)
-_backward_plain, _backward_relu = _backward(False), _backward(True)
+_moments, _apply = _variants(_moments_chunk), _variants(_apply_chunk)
+_sums, _dx = _variants(_sums_chunk), _variants(_dx_chunk)
+
+
+@jit
+def _forward(frame):
+    mean, var = result(frame, 1), result(frame, 2)
+    job = _job(frame)
+    job[DY] = result(frame, 0)
+    run(frame, job, _moments(frame))
+    united(job, job[R], job[C], job[PARTS_AT], mean, var)
+    _fill_statistics(job, mean, var, operand(frame, 3))
+    job = next_job(job)
+    run(frame, job, _apply(frame))
+    give_up(job)
+
+
+@jit
+def _backward(frame):
+    job = _job(frame)
+    job[DX], job[DY] = result(frame, 0), operand(frame, 6)
+    _fill_statistics(job, operand(frame, 4), operand(frame, 5), operand(frame, 3))
+    run(frame, job, _sums(frame))
+    _fill_coefficients(job, result(frame, 1), result(frame, 2))
+    job = next_job(job)
+    run(frame, job, _dx(frame))
+    give_up(job)
 
 
 def compiled(sources: int) -> Any:
-    """XLA's FFI handler, of both passes."""
+    """XLA's FFI handler, of both passes in both dtypes."""
 
     @numba.cfunc(int64(Words), cache=True)
     def handler(frame):
         if sources and not is_question(frame):  # a closure's number is in the cache's key
-            kind = attribute(frame, 0)
-            if kind == _FORWARD:
-                _forward_plain(frame)
-            elif kind == _FORWARD_RELU:
-                _forward_relu(frame)
-            elif kind == _BACKWARD:
-                _backward_plain(frame)
+            if attribute(frame, _BACKWARD):
+                _backward(frame)
             else:
-                _backward_relu(frame)
+                _forward(frame)
         return 0
 
     return handler
@@ -221,8 +247,7 @@ class Channels(NamedTuple):
 
 def forward(x: jax.Array, channels: Channels, *, relu: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
     """y, μ and the biased σ² of x (rows, C)."""
-    kind, row = _FORWARD_RELU if relu else _FORWARD, jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
-    y, mean, var = _call(kind, (jax.ShapeDtypeStruct(x.shape, x.dtype), row, row), x, *channels)
+    y, mean, var = _call(_like(x, channels), x, *channels, backward=False, relu=relu)
     return y, mean, var
 
 
@@ -230,19 +255,26 @@ def backward(
     x: jax.Array, channels: Channels, mean: jax.Array, var: jax.Array, dy: jax.Array, *, relu: bool
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """dx, dγ and dβ of x (rows, C)."""
-    kind, row = _BACKWARD_RELU if relu else _BACKWARD, jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
-    outs = jax.ShapeDtypeStruct(x.shape, x.dtype), row, row
-    dx, dgamma, dbeta = _call(kind, outs, x, *channels, mean, var, dy)
+    outs = _like(x, channels)
+    dx, dgamma, dbeta = _call(outs, x, *channels, mean, var, dy, backward=True, relu=relu)
     return dx, dgamma, dbeta
 
 
 def applies(rows: int, channels: int, dtype: jnp.dtype) -> bool:
     """Whether the kernels were written for such an array."""
-    return rows > 0 and channels > 0 and channels % LANES == 0 and dtype == jnp.float32
+    return rows > 0 and channels > 0 and channels % LANES == 0 and dtype in (jnp.float32, jnp.bfloat16)
 
 
-def _call(kind: int, outs: tuple[jax.ShapeDtypeStruct, ...], *operands: jax.Array) -> Any:
-    rows, c = operands[0].shape
+def _like(x: jax.Array, channels: Channels) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """What both passes return: an array as x, and two of a number a channel."""
+    a_channel = jax.ShapeDtypeStruct(channels[0].shape, channels[0].dtype)
+    return jax.ShapeDtypeStruct(x.shape, x.dtype), a_channel, a_channel
+
+
+def _call(outs: tuple[jax.ShapeDtypeStruct, ...], *operands: jax.Array, backward: bool, relu: bool) -> Any:
+    (rows, c), dtype = outs[0].shape, outs[0].dtype
     scratch = (min(rows, _MOST_CHUNKS), PARTS * c), (_TABLE_ROWS, c)
-    results = (*outs, *(jax.ShapeDtypeStruct(shape, outs[0].dtype) for shape in scratch))
-    return jax.ffi.ffi_call(TARGET, results)(*operands, kind=np.int64(kind))[:3]
+    results = (*outs, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in scratch))
+    asked = {"backward": backward, "narrow": dtype == jnp.bfloat16, "relu": relu}
+    attributes = {name: np.int64(value) for name, value in asked.items()}
+    return jax.ffi.ffi_call(TARGET, results)(*operands, **attributes)[:3]

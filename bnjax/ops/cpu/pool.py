@@ -6,6 +6,7 @@ A job is a block of words in memory of its own, outside every stack, as a helper
     DONE      chunks finished: the caller waits for all of them, not for the helpers
     HOLDERS   who may still look at the job: the last one frees it
     CHUNKS    how many there are
+    WORK      the address of the chunk function
     FIRST …   what the chunk function reads
 
 How the work is cut into chunks depends on the arrays alone, and whoever sums over chunks does it in their
@@ -21,9 +22,21 @@ from numba.extending import intrinsic
 
 from bnjax.ops.cpu import layout
 from bnjax.ops.cpu.frame import jit
-from bnjax.ops.cpu.vectors import address_of, allocate, call, fetch_add, int64, move, release, rest, words
+from bnjax.ops.cpu.vectors import (
+    Words,
+    address_of,
+    allocate,
+    call,
+    call_on,
+    fetch_add,
+    int64,
+    move,
+    release,
+    rest,
+    words,
+)
 
-NEXT, DONE, HOLDERS, CHUNKS, FIRST = range(5)
+NEXT, DONE, HOLDERS, CHUNKS, WORK, FIRST = range(6)
 _ARGUMENTS = 24  # words that a chunk function may have for itself
 
 _word = layout.word
@@ -95,47 +108,8 @@ def threads(frame):
     return answer
 
 
-def parallel(chunk: Any) -> Any:
-    """run(frame, job): `chunk(job, c)` for every c, then returns; the job is the caller's to `give_up`."""
-
-    @jit
-    def drain(job):
-        while True:
-            c = fetch_add(address_of(job) + 8 * NEXT, 1)
-            if c >= job[CHUNKS]:
-                break
-            chunk(job, c)
-            fetch_add(address_of(job) + 8 * DONE, 1)
-
-    @jit
-    def task(address):
-        job = words(address)
-        drain(job)
-        give_up(job)
-        return 0
-
-    task_address = _c_function(task)
-
-    @jit
-    def run(frame, job):
-        api, helpers = words(frame[_API]), min(threads(frame), job[CHUNKS]) - 1
-        job[NEXT], job[DONE], job[HOLDERS] = 0, 0, helpers + 1
-        order = words(allocate(_SCHEDULE_SIZE))
-        for _ in range(helpers):
-            order[0], order[1], order[_SCHEDULE_CONTEXT] = _SCHEDULE_SIZE, 0, frame[_CONTEXT]
-            order[_TASK], order[_TASK_DATA] = task_address(), address_of(job)
-            if _failed(api, call(api[_SCHEDULE], address_of(order))):
-                give_up(job)
-        release(address_of(order))
-        drain(job)
-        while fetch_add(address_of(job) + 8 * DONE, 0) < job[CHUNKS]:
-            rest()
-
-    return run
-
-
-def _c_function(function: Any) -> Any:
-    """An intrinsic: the address of a C function (int64) -> int64 that calls `function`.
+def _c_function(function: Any, *arguments: types.Type) -> Any:
+    """An intrinsic: the address of a C function of words that calls `function`, and returns 0.
 
     It is made in the module that asks, so that no address of this process gets into numba's cache; and
     only then is `function` compiled, which nobody needs whom the cache serves.
@@ -144,19 +118,66 @@ def _c_function(function: Any) -> Any:
     @intrinsic
     def address(typing):
         def codegen(context: Any, builder: ir.IRBuilder, _: Any, __: Any) -> Any:
-            function.compile((int64,))
-            compiled = function.overloads[int64,]
+            function.compile(arguments)
+            compiled = function.overloads[arguments]
             context.active_code_library.add_linking_library(compiled.library)
             word = ir.IntType(64)
             name = builder.module.get_unique_name("bnjax_task")
-            wrapper = ir.Function(builder.module, ir.FunctionType(word, [word]), name)
+            wrapper = ir.Function(builder.module, ir.FunctionType(word, [word] * len(arguments)), name)
             wrapper.linkage = "internal"
             inside = ir.IRBuilder(wrapper.append_basic_block())
             callee = context.declare_function(builder.module, compiled.fndesc)
-            _, value = context.call_conv.call_function(inside, callee, int64, (int64,), wrapper.args)
-            inside.ret(value)
+            given = [
+                inside.inttoptr(value, word.as_pointer()) if of == Words else value
+                for value, of in zip(wrapper.args, arguments, strict=True)
+            ]
+            returned = compiled.signature.return_type
+            context.call_conv.call_function(inside, callee, returned, arguments, given)
+            inside.ret(word(0))
             return builder.ptrtoint(wrapper, word)
 
         return types.int64(), codegen
 
     return address
+
+
+def chunk_function(chunk: Any) -> Any:
+    """An intrinsic: the address of `chunk(job, number)`, for `run`."""
+    return _c_function(chunk, Words, int64)
+
+
+@jit
+def _drain(job):
+    """Take chunks until there are none."""
+    while True:
+        c = fetch_add(address_of(job) + 8 * NEXT, 1)
+        if c >= job[CHUNKS]:
+            break
+        call_on(job[WORK], address_of(job), c)
+        fetch_add(address_of(job) + 8 * DONE, 1)
+
+
+@jit
+def _help(job):
+    _drain(job)
+    give_up(job)
+
+
+_helper = _c_function(_help, Words)
+
+
+@jit
+def run(frame, job, work):
+    """The chunk function at `work` on every chunk; then the job is the caller's to give up."""
+    api, helpers = words(frame[_API]), min(threads(frame), job[CHUNKS]) - 1
+    job[NEXT], job[DONE], job[HOLDERS], job[WORK] = 0, 0, helpers + 1, work
+    order = words(allocate(_SCHEDULE_SIZE))
+    for _ in range(helpers):
+        order[0], order[1], order[_SCHEDULE_CONTEXT] = _SCHEDULE_SIZE, 0, frame[_CONTEXT]
+        order[_TASK], order[_TASK_DATA] = _helper(), address_of(job)
+        if _failed(api, call(api[_SCHEDULE], address_of(order))):
+            give_up(job)
+    release(address_of(order))
+    _drain(job)
+    while fetch_add(address_of(job) + 8 * DONE, 0) < job[CHUNKS]:
+        rest()

@@ -10,7 +10,7 @@ import numpy as np
 
 from bnjax.ops.cpu import layout
 from bnjax.ops.cpu.frame import attribute, is_question, jit, operand, operand_size, result, result_size
-from bnjax.ops.cpu.pool import FIRST, give_up, new_job, parallel, threads
+from bnjax.ops.cpu.pool import FIRST, chunk_function, give_up, new_job, run, threads
 from bnjax.ops.cpu.vectors import Words, int64, move, words
 
 TARGET = "bnjax_probe"
@@ -31,7 +31,7 @@ def _chunk(job, c):
     words(job[FIRST])[READ + c] = job[FIRST + 1] * (c + 1)
 
 
-_run = parallel(_chunk)
+_chunk_address = chunk_function(_chunk)
 
 
 @jit
@@ -61,7 +61,7 @@ def compiled(sources: int) -> Any:
             _read(frame, answer)
             job = new_job(CHUNKS)
             job[FIRST], job[FIRST + 1] = result(frame, 0), attribute(frame, 1)
-            _run(frame, job)
+            run(frame, job, _chunk_address())
             give_up(job)
             move(result(frame, 1), operand(frame, 0), 4 * SHAPE[0] * SHAPE[1] * SHAPE[2])
         return 0

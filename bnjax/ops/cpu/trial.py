@@ -1,6 +1,7 @@
 """Whether the kernels are used: each process tries them first, and takes XLA's path where they fail."""
 
 import functools
+import itertools
 import platform
 import threading
 import warnings
@@ -14,8 +15,9 @@ from jax import lax
 
 _lock = threading.Lock()
 _found: list[str | None] = []  # why not, once known; None if all is well
-# of the largest number in a result: some ten times what roundoff makes of sums this short
-_TOLERANCE = 2.0**-18
+# of the largest number in a result: some ten times what roundoff makes of sums this short; in bfloat16 two
+# neighbours, one of which is nearest to this sum and the other to that
+_TOLERANCE, _NEIGHBOURS = 2.0**-18, 2.0**-7
 
 
 def available() -> bool:
@@ -93,7 +95,9 @@ _Comparison = tuple[Callable[..., Any], tuple[np.ndarray, ...]]  # arrays -> by 
 
 
 def _agree(kernel: np.ndarray, xla: np.ndarray) -> bool:
-    return bool(np.all(abs(kernel - xla) <= _TOLERANCE * np.max(abs(xla))))
+    tolerance = _NEIGHBOURS if xla.dtype == jnp.bfloat16 else _TOLERANCE
+    kernel, xla = kernel.astype(np.float32), xla.astype(np.float32)
+    return bool(np.all(abs(kernel - xla) <= tolerance * np.max(abs(xla))))
 
 
 def _convolutions(kernels: Any) -> Iterator[tuple[str, _Comparison]]:
@@ -120,9 +124,10 @@ def _batch_norms(kernels: Any) -> Iterator[tuple[str, _Comparison]]:
         eps = jnp.full_like(gamma, 1e-3)
 
         def xlas(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> Any:
-            mean = jnp.mean(x, 0)
-            var = jnp.mean(jnp.square(x - mean), 0)
-            z = gamma * ((x - mean) * lax.rsqrt(var + eps)) + beta
+            wide = x.astype(jnp.float32)
+            mean = jnp.mean(wide, 0)
+            var = jnp.mean(jnp.square(wide - mean), 0)
+            z = (gamma * ((wide - mean) * lax.rsqrt(var + eps)) + beta).astype(x.dtype)
             return jnp.maximum(z, 0) if relu else z, (mean, var)
 
         y, vjp, statistics = jax.vjp(xlas, x, gamma, beta, has_aux=True)
@@ -131,7 +136,8 @@ def _batch_norms(kernels: Any) -> Iterator[tuple[str, _Comparison]]:
         return (*found, *kernels.backward(x, channels, *found[1:], dy, relu=relu)), (y, statistics, vjp(dy))
 
     rng = np.random.default_rng(0)
-    for relu in (False, True):
-        shapes = (101, 32), (32,), (32,), (101, 32)
-        inputs = tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
-        yield f"batch norm{' and ReLU' if relu else ''}", (functools.partial(both, relu), inputs)
+    for relu, dtype in itertools.product((False, True), (np.float32, jnp.bfloat16)):
+        x, dy = (rng.normal(size=(101, 32)).astype(dtype) for _ in range(2))
+        gamma, beta = rng.normal(size=(2, 32)).astype(np.float32)
+        name = f"batch norm{' and ReLU' if relu else ''} in {x.dtype.name}"
+        yield name, (functools.partial(both, relu), (x, gamma, beta, dy))

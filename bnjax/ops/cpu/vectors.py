@@ -5,7 +5,7 @@ bytes.  LLVM makes of a vector what the processor has: one register of AVX-512, 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -131,6 +131,12 @@ def call(builder: ir.IRBuilder, function: Any, argument: Any) -> Any:
     return builder.call(at(builder, function, ir.FunctionType(_INT, [_INT])), [argument])
 
 
+@_intrinsic3(int64, int64, int64, int64)
+def call_on(builder: ir.IRBuilder, function: Any, first: Any, second: Any) -> Any:
+    """Call the C function (int64, int64) -> int64 at an address."""
+    return builder.call(at(builder, function, ir.FunctionType(_INT, [_INT, _INT])), [first, second])
+
+
 @_intrinsic1(Vector, int64)
 def load(builder: ir.IRBuilder, address: Any) -> Any:
     """16 floats."""
@@ -141,6 +147,56 @@ def load(builder: ir.IRBuilder, address: Any) -> Any:
 def store(builder: ir.IRBuilder, address: Any, vector: Any) -> None:
     """16 floats to memory."""
     builder.store(vector, at(builder, address, _VECTOR), align=4)
+
+
+def _words_of(number: int) -> Any:
+    return ir.Constant(_WORD, [number] * LANES)
+
+
+@_intrinsic1(Vector, int64)
+def load_bfloat16(builder: ir.IRBuilder, address: Any) -> Any:
+    """16 bfloat16, as floats: the upper halves of them."""
+    halves = builder.load(at(builder, address, _HALF), align=2)
+    return builder.bitcast(builder.shl(builder.zext(halves, _WORD), _words_of(16)), _VECTOR)
+
+
+def _written(builder: ir.IRBuilder, value: Any, address: Any, past: Any) -> None:
+    """A store, where `past` is not 0 one that goes past the caches: the address is a multiple of its size."""
+    place = at(builder, address, value.type)
+    with builder.if_else(builder.icmp_signed("!=", past, _INT(0))) as (streaming, through):
+        with streaming:
+            stored = builder.store(value, place, align=LANES * value.type.element.width // 8)
+            stored.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+        with through:
+            builder.store(value, place, align=2)
+
+
+@_intrinsic3(void, int64, Vector, int64)
+def write_float32(builder: ir.IRBuilder, address: Any, vector: Any, past: Any) -> None:
+    """16 floats to memory; past the caches if `past` is not 0, the address being a multiple of 64."""
+    _written(builder, builder.bitcast(vector, _WORD), address, past)
+
+
+@_intrinsic3(void, int64, Vector, int64)
+def write_bfloat16(builder: ir.IRBuilder, address: Any, vector: Any, past: Any) -> None:
+    """The bfloat16 nearest to 16 floats, ties to even, a NaN as one; `past` as above, of 32 bytes."""
+    bits = builder.bitcast(vector, _WORD)
+    odd = builder.and_(builder.lshr(bits, _words_of(16)), _words_of(1))
+    nearest = builder.add(builder.add(bits, _words_of(0x7FFF)), odd)
+    quiet = builder.or_(bits, _words_of(0x400000))
+    nearest = builder.select(builder.fcmp_unordered("uno", vector, vector), quiet, nearest)
+    _written(builder, builder.trunc(builder.lshr(nearest, _words_of(16)), _HALF), address, past)
+
+
+class Element(NamedTuple):
+    """What an array is made of: its size in bytes, how 16 of it are loaded as floats, and written."""
+
+    size: int
+    load: Any
+    write: Any
+
+
+FLOAT32, BFLOAT16 = Element(4, load, write_float32), Element(2, load_bfloat16, write_bfloat16)
 
 
 def broadcast(builder: ir.IRBuilder, scalar: Any) -> Any:

@@ -72,8 +72,13 @@ def calls(function, *args):
     return jax.jit(function).lower(*args).as_text().count(f"@{KERNEL}")
 
 
+LARGE = (16384, 64)  # what is written goes past the caches, in bfloat16 too
+
+
 @relus
-@pytest.mark.parametrize("shape", [(101, 32), (3, 16), (1, 16), (17, 48), (4, 5, 7, 64), (300, 512)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(101, 32), (3, 16), (1, 16), (17, 48), (4, 5, 7, 64), (300, 512), LARGE], ids=str
+)
 def test_is_xlas(shape, relu):
     args = arrays(*shape)
     assert calls(functools.partial(trained, by_kernels(relu)), *args) == 2
@@ -81,6 +86,38 @@ def test_is_xlas(shape, relu):
     with jax.enable_x64(True):
         expected = trained(by_xla(relu), *(a.astype(jnp.float64) for a in args))
     assert_close(got, expected)
+
+
+@relus
+@pytest.mark.parametrize("shape", [(101, 32), (3, 16), (4, 5, 7, 64), (300, 512), LARGE], ids=str)
+def test_in_bfloat16_only_what_is_written_is_rounded(shape, relu):
+    x, gamma, beta, dy = arrays(*shape)
+    x, dy = x.astype(jnp.bfloat16), dy.astype(jnp.bfloat16)
+    step = functools.partial(trained, by_kernels(relu))
+    assert calls(step, x, gamma, beta, dy) == 2
+    y, statistics, (dx, *others) = jax.jit(step)(x, gamma, beta, dy)
+    assert {y.dtype, dx.dtype} == {x.dtype}
+    with jax.enable_x64(True):
+        exact = trained(by_xla(relu), *(a.astype(jnp.float64) for a in (x, gamma, beta, dy)))
+    assert_close((statistics, others), (exact[1], exact[2][1:]))
+    for got, expected in ((y, exact[0]), (dx, exact[2][0])):
+        got, expected = np.asarray(got, np.float64), np.asarray(expected)
+        # half the distance to the next bfloat16, and the roundoff of what is rounded
+        bound = 2.0**-8 * abs(expected) + CLOSE * np.max(abs(expected))
+        np.testing.assert_array_less(abs(got - expected), bound)
+
+
+def test_bfloat16_are_rounded_to_nearest_and_ties_to_even():
+    """One row of a batch whose γ is 0: y is β, and β is whatever float32 we like."""
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**32, 4096, np.uint32)
+    bits[:2048] = (bits[:2048] & 0xFFFF0000) | 0x8000  # ties
+    beta = bits.view(np.float32)
+    beta[abs(beta) < 2 * np.finfo(np.float32).tiny] = np.nan  # XLA's threads take subnormal numbers for 0
+    x = jnp.ones((3, beta.size), jnp.bfloat16)
+    y = cpu.batch_norm_with_statistics(x, jnp.zeros(beta.size), jnp.asarray(beta)).y
+    expected = jnp.asarray(beta).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(y[1].astype(np.float32), expected.astype(np.float32))
 
 
 @pytest.mark.parametrize("ratio", [1e2, 1e3, 1e4])
@@ -119,11 +156,11 @@ def test_the_rule_is_accepted(relu):
     ("change", "asked"),
     [
         (lambda x: x[:, :15], {}),
-        (lambda x: x.astype(jnp.bfloat16), {}),
+        (lambda x: x.astype(jnp.float16), {}),
         (lambda x: x.astype(jnp.float64), {}),
         (lambda x: x, {"where": np.arange(101)[:, None] < 50}),
     ],
-    ids=["15 channels", "bfloat16", "float64", "mask"],
+    ids=["15 channels", "float16", "float64", "mask"],
 )
 @relus
 def test_elsewhere_it_is_xlas_path(change, asked, relu):
@@ -222,10 +259,11 @@ def test_a_sharded_batch_is_not_gathered():
 
 @relus
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_channel_that_is_not_finite_says_so(relu, bad):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_channel_that_is_not_finite_says_so(relu, bad, dtype):
     """NaN throughout, as XLA's path; where a sum overflows to ∞ the mean may be NaN instead."""
     x, gamma, beta, dy = arrays(33, 32)
-    x = x.at[5, 3].set(bad)
+    x, dy = x.at[5, 3].set(bad).astype(dtype), dy.astype(dtype)
     got, expected = (trained(f(relu), x, gamma, beta, dy) for f in (by_kernels, by_xla))
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(np.isfinite(a), np.isfinite(b))

@@ -6,6 +6,7 @@ Every figure in it is read from a file beside it; a test holds the page against 
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,25 @@ from bnjax.train.seeds import Cell, Row, headroom, recipes, wilson
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 GRIDS = ("lift-cifar10", "lift-cifar10-momentum", "sweep-cifar10")
-MAP, LANDSCAPE = "map", "landscape"
+MAP, LANDSCAPE, WHOLE = "map", "landscape", "whole"
 _RECIPE = ("norm", "learning_rate", "momentum", "init", "seed", "epochs")
+_EPOCHS = (*range(1, 8), 30)
 _OF = ("accuracy", "seeds (% that train)")
 _HEAD = """# Results, in full
 
 Made from the files beside this page by `python experiments/tables.py`; nothing here is typed by hand. What
 stands in the way of more speed, and what was tried, is in [bench_tried.md](bench_tried.md).
+
+The files are made again, `DIR` being where CIFAR-10 lies, by
+
+| command | what |
+| --- | --- |
+| `python experiments/checkers.py` | wrong and right rules through the checkers |
+| `bnjax bench` | steps, layers, memory, precision |
+| `python experiments/map.py --data-dir DIR RUNS`, then `--write results/map RUNS` | the map and the headroom |
+| `python experiments/whole_runs.py --data-dir DIR RUNS`, then `--write results/whole RUNS` | whole runs |
+| `python experiments/landscape.py --data-dir DIR` | the two explanations, and what freezes |
+| `bnjax lift --dataset cifar10 --data-dir DIR --epochs 3` | the lift, `--momentum 0.9` the other |
 """
 
 
@@ -187,6 +200,56 @@ def _cells(rows: list[Row]) -> str:
     return table(head, lines)
 
 
+def whole_runs() -> str:
+    """30 epochs, over seeds, beside what the chapter's code base printed of its own."""
+    found = read(f"{WHOLE}/summary.json")
+    lines = []
+    for (recipe, rate, norm), here in _by_network(found["runs"]).items():
+        name = [recipe, f"{rate:g}", norm]
+        for row in (r for r in found["published"]["runs"] if _network(r) == (recipe, rate, norm)):
+            losses = [f"{row['losses'][e]:.3f}" if e in row["losses"] else None for e in map(str, _EPOCHS)]
+            lines.append([*name, "the chapter's", *losses, f"{100 * row['test_accuracy']:.2f}", None])
+        losses = [
+            _spread((run["losses"][e - 1] for run in here if len(run["losses"]) >= e), 3) for e in _EPOCHS
+        ]
+        ended = [run for run in here if run["outcome"] == "diverged" or len(run["losses"]) == run["epochs"]]
+        accuracy = _spread((100 * run["accuracies"][-1] for run in ended if run["accuracies"][-1]), 2)
+        told = [f"{count} {outcome}" for outcome, count in Counter(run["outcome"] for run in ended).items()]
+        told += [f"seed {run['seed']} at epoch {len(run['losses'])}" for run in here if run not in ended]
+        lines.append([*name, f"{len(here)} of ours", *losses, accuracy, ", ".join(told)])
+    said = (
+        "30 epochs of 50,000 images; accuracy in % on all 10,000 of the test, the chapter's on 9,984. Mean ± "
+        "standard deviation where there is more than one seed. The chapter's are single runs, as "
+        f"[its code base printed them]({found['published']['source'].split(',')[0]})."
+    )
+    head = [
+        "recipe",
+        "learning rate",
+        "norm",
+        "whose",
+        *(f"loss, epoch {e}" for e in _EPOCHS),
+        "accuracy",
+        "ended",
+    ]
+    return f"## [Whole runs]({WHOLE})\n\n{said}\n\n{table(head, lines)}"
+
+
+def _network(row: dict[str, Any]) -> tuple[str, float, str]:
+    return row["recipe"], row["learning_rate"], row["norm"]
+
+
+def _by_network(rows: list[dict[str, Any]]) -> dict[tuple[str, float, str], list[dict[str, Any]]]:
+    return {key: [row for row in rows if _network(row) == key] for key in dict.fromkeys(map(_network, rows))}
+
+
+def _spread(values: Iterable[float | None], digits: int) -> str | None:
+    """Mean ± standard deviation of what is a number; None of none."""
+    numbers = [value for value in values if value is not None]
+    if len(numbers) < 2:
+        return f"{numbers[0]:.{digits}f}" if numbers else None
+    return f"{statistics.fmean(numbers):.{digits}f} ± {statistics.stdev(numbers):.{digits}f}"
+
+
 def landscape() -> str:
     """What lies around both networks as they train, and what freezes."""
     runs = landscape_plots.read_runs(RESULTS / LANDSCAPE)
@@ -231,7 +294,7 @@ def _median(values: Iterable[float]) -> float:
 def page() -> str:
     """results/README.md."""
     measured = checkers(), steps(), layers(), memory(), precision()
-    return "\n\n".join([_HEAD.strip(), *measured, whole_map(), landscape(), *runs()]) + "\n"
+    return "\n\n".join([_HEAD.strip(), *measured, whole_map(), whole_runs(), landscape(), *runs()]) + "\n"
 
 
 if __name__ == "__main__":

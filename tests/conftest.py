@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from collections import defaultdict
 
 # the same network is compiled by many tests: once, for all of this run's processes
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -15,6 +16,23 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
+
+
+CASES = 3  # that the default run takes of a family: the first, the last and one between
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """The other cases of a family are `thorough`; after this, marks choose what runs."""
+    families = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("family") and not item.get_closest_marker("slow"):
+            families[item.parent, item.originalname].append(item)
+    for cases in families.values():
+        taken = {i * (len(cases) - 1) // (CASES - 1) for i in range(CASES)}
+        for i, item in enumerate(cases):
+            if i not in taken:
+                item.add_marker("thorough")
 
 
 @pytest.fixture

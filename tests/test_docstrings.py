@@ -70,6 +70,7 @@ def run(tests):
     return "".join(said)
 
 
+@pytest.mark.family
 @named
 def test_it_has_an_example_that_runs_as_printed(path):
     tests = examples(path, REFERENCE[path])

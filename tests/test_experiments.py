@@ -1,8 +1,14 @@
 """The lists of runs that the experiments work off."""
 
+import json
 from collections import Counter
 
+import numpy as np
+import pytest
+
 from bnjax.train.config import folder
+from bnjax.train.directory import Record
+from bnjax.train.step import Standardization
 from experiments import map as whole_map
 from experiments import whole_runs
 
@@ -34,3 +40,33 @@ def test_the_whole_runs_are_both_networks_30_epochs_each_once():
     assert {config.epochs for config in configs.values()} == {30}
     assert Counter(config.norm for config in configs.values()) == {"batch": 11, "none": 11}
     assert list(configs)[:2] == [f"chapter-{norm}-he-momentum0.9-lr0.1-seed0" for norm in ("batch", "none")]
+
+
+def test_the_summary_of_whole_runs_has_those_that_have_begun(tmp_path):
+    configs = whole_runs.configs()
+    (begun, config), (other, _), *_ = configs.items()
+    pixels = Standardization(np.zeros(3, np.float32), np.ones(3, np.float32))
+    for name in (begun, other):  # the second's settings are not its own
+        (tmp_path / name).mkdir()
+        Record(config, pixels, {}).write(tmp_path / name)
+        counts = {"test_correct": 25, "test_count": 100, "learning_rate": 0.1}
+        epochs = [
+            {"epoch": 1, "train_loss": 2.0, "test_accuracy": 0.25, "outcome": "trained"} | counts,
+            {"epoch": 2, "train_loss": None, "test_accuracy": None, "outcome": "diverged"} | counts,
+        ]
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in epochs))
+    (row,) = whole_runs.summary(tmp_path)
+    assert (row["recipe"], row["norm"], row["seed"]) == ("chapter", config.norm, 0)
+    assert (row["losses"], row["accuracies"], row["outcome"]) == ([2.0, None], [0.25, None], "diverged")
+
+
+def test_where_no_run_has_begun_nothing_is_written(tmp_path):
+    with pytest.raises(SystemExit, match="no run has an epoch behind it"):
+        whole_runs.write(tmp_path / "runs", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_published_runs_are_the_chapters():
+    published = json.loads(whole_runs.PUBLISHED.read_text())["runs"]
+    networks = {(r["recipe"], r["learning_rate"], r["norm"]) for r in published}
+    assert networks == {("chapter", rate, norm) for rate in (0.1, 0.002) for norm in ("batch", "none")}

@@ -24,6 +24,7 @@ def test_there_are_notebooks():
     } <= {path.stem for path in NOTEBOOKS}
 
 
+@pytest.mark.thorough
 @each
 def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # this bnjax, wherever another is installed

@@ -44,6 +44,7 @@ def test_the_warm_up_is_not_counted(monkeypatch):
     assert timing.alternate({"a": lambda: None}, repeats=3) == {"a": {"min_ms": 1e3, "median_ms": 1e3}}
 
 
+@pytest.mark.thorough
 def test_layers_are_measured():
     rows = list(layers.measure(1, (SHAPE,)))
     assert {(r["kind"], r["dtype"]) for r in rows} == {(k, d) for k in layers.KINDS for d in layers.DTYPES}
@@ -62,6 +63,7 @@ def test_every_layer_computes_the_same(kind):
         np.testing.assert_allclose(outputs[0], y, rtol=0, atol=1e-5)  # 80 roundoffs of numbers about 3
 
 
+@pytest.mark.thorough
 def test_steps_are_measured():
     (row,) = steps.measure(1, 2, ("batch",))
     assert set(row["times"]) >= {"bnjax", "bnjax, no options", "flax", "flax, our options"}
@@ -84,6 +86,7 @@ def test_a_layer_keeps_one_activation_and_flaxs_two_or_more():
         assert kept[kind, "flax nnx"] >= 2
 
 
+@pytest.mark.thorough
 def test_a_step_needs_less_memory_than_flaxs():
     rows = list(memory.needed(16, ("none",)))
     needed = {r["network"]: r["temporary_bytes"] for r in rows}

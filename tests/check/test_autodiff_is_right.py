@@ -77,6 +77,7 @@ def refused(name, make, dtype):
     return None if report.ok else str(report)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", FEW)
 def test_a_primals_own_vjp_is_accepted_in_bfloat16(name):
     assert (report := refused(name, as_rule, jnp.bfloat16)) is None, report

@@ -67,6 +67,7 @@ WRONG = {
 }
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", WRONG)
 def test_a_rule_wrong_only_there_is_refused(name):
     primal, where, *args = WRONG[name]
@@ -141,6 +142,7 @@ RIGHT = {
 }
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_rule_is_accepted_there(name):
     primal, backward, *args = RIGHT[name]

@@ -42,6 +42,7 @@ def test_a_right_rule_is_accepted():
     assert report.failures == ()
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("factor", [1.5, 0.5, -1.0, 0.0, 1 + 1e-8])
 def test_a_wrong_factor_is_refused_however_large_the_array(factor):
     wrong = rule(product, lambda args, g: (factor * g * args[1], g * args[0]))
@@ -190,6 +191,7 @@ MISBEHAVIOUR = {
 }
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", MISBEHAVIOUR)
 def test_a_misbehaving_rule_ends_in_the_report(name):
     backward, stage = MISBEHAVIOUR[name]

@@ -103,6 +103,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_values_are_jaxs_and_float32_lies_inside(name):
     with jax.enable_x64(True):

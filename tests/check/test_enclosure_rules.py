@@ -264,6 +264,7 @@ def held(program, a, b, wide):
         assert np.max(radius[known], initial=0) <= wide * largest
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", CASES)
 def test_the_ball_of_a_computed_number_holds_float32(name):
     held(CASES[name][0], A, B, CASES[name][1])
@@ -308,6 +309,7 @@ def test_the_ball_of_every_vmapped_program_holds_float32(name):
     held_under_vmap(name)
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", [*FEW, "top_k", "switch", "dynamic_slice", "scatter"])
 def test_the_compiled_ball_is_the_same(name):
     same_when_compiled(name)

@@ -43,6 +43,7 @@ def as_called(topic):
             assert farthest(case) > 1e-4, case.name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("topic", TOPICS[::20], ids=lambda t: t.name)
 def test_the_rules_are_what_they_are_called(topic):
     as_called(topic)
@@ -58,12 +59,14 @@ def report(case, n=8):
     return check_vjp(case.op, case.primal, *case.arguments(n, 0))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", RIGHT[::48], ids=lambda c: c.name)
 def test_a_right_rule_is_accepted(case):
     found = report(case)
     assert found.ok, str(found)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", WRONG[::108], ids=lambda c: c.name)
 def test_a_wrong_rule_is_refused(case):
     assert report(case).verdict == "WRONG"

@@ -29,11 +29,13 @@ def test_the_right_rules_are_many_and_distinct():
     assert len({r.name for r in RIGHT_RULES}) == len(RIGHT_RULES) >= 40
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("rule", RIGHT_RULES[::8], ids=lambda r: r.name)
 def test_a_right_rule_is_accepted(rule):
     assert (found := alarm(rule, 8, 0, jnp.float32)) is None, found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("n", "dtype"), [(1, jnp.float32), (31, jnp.bfloat16), (4096, jnp.float64), (1_000_000, jnp.float32)]
 )
@@ -41,6 +43,7 @@ def test_a_right_rule_is_accepted_at_any_size(n, dtype):
     assert (found := alarm(RIGHT_RULES[1], n, 1, dtype)) is None, found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "n", "seed", "dtype"),
     [

@@ -25,6 +25,7 @@ def batch(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("n", [1, 8])
 @pytest.mark.parametrize("theorem", THEOREMS, ids=lambda t: f"{t.number}")
 def test_a_theorem_on_a_vector(theorem, n):

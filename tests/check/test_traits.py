@@ -69,6 +69,7 @@ def phase(z):
     return {"angle": jnp.angle(z), "turned": 1j * z, "largest": jnp.argmax(jnp.abs(z))}
 
 
+@pytest.mark.thorough
 def test_a_report_of_complex_numbers_can_be_run_again():
     z = (RNG.normal(size=(2, 4)).T @ [1, 1j]).astype(np.complex64)
     assert check_vjp(phase, phase, z).ok
@@ -125,6 +126,7 @@ def until_close(x):
 POSITIVE = np.array([0.5, 1.25, 2.0, 0.75], np.float32)
 
 
+@pytest.mark.thorough
 def test_a_primal_that_loops_is_differentiated_forwards():
     right = check_vjp(rule(newton, lambda a, dy: (dy / (2 * jnp.sqrt(a[0])),)), newton, POSITIVE)
     assert right.ok, str(right)
@@ -170,11 +172,13 @@ def test_a_rule_has_one_convention_for_all_the_kinks_it_meets(active):
 # --- bounds -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_determinant_is_not_refused_where_it_is_singular():
     report = check_vjp(jnp.linalg.det, jnp.linalg.det, X[:3])
     assert report.ok, str(report)
 
 
+@pytest.mark.thorough
 def test_nan_is_held_against_a_rule_only_where_the_primal_knows_better():
     def backward(args, dy):
         return (dy * jnp.linalg.inv(args[0]).T,)

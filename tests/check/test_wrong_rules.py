@@ -36,6 +36,7 @@ def test_a_mutant_has_the_value_of_its_primal(mutant):
     assert all(np.ndim(a) == len(s.split()) for a, s in zip(arguments, mutant.shapes, strict=False))
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.real], ids=lambda m: m.name)
 def test_an_error_in_real_arithmetic_is_there_in_float64(mutant):
     """`real` is not claimed lightly: float64 autodiff shows it on plain random arguments."""
@@ -61,6 +62,7 @@ def refused(mutant, n):
     return not report.ok and not {f.stage for f in report.failures} <= {"oracle", "evidence"}
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("mutant", FEW, ids=lambda m: m.name)
 def test_a_mutant_is_refused(mutant):
     assert refused(mutant, 8)

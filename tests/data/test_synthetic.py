@@ -66,6 +66,7 @@ def test_every_pattern_has_figure_and_ground(label: int, dataset: Dataset) -> No
     assert (images.std((1, 2, 3)) > 5).all()
 
 
+@pytest.mark.thorough
 def test_linear_classifier_fails(dataset: Dataset) -> None:
     """Logistic regression on standardized pixels, penalized as serves its test accuracy best."""
     train, test = standardized(dataset)

@@ -89,6 +89,7 @@ DERIVATIVES = {
 SLOW = ("jacfwd", "hessian", "linearize", "jvp of gradient", "compiled", "checkpointed", "vmapped jvp")
 
 
+@pytest.mark.family
 @both
 @modes
 @pytest.mark.parametrize(
@@ -137,6 +138,7 @@ def test_a_loss_on_running_statistics_has_flaxs_gradient(api, ours, flaxs):
         chex.assert_trees_all_close(got, want, **CLOSE)
 
 
+@pytest.mark.family
 @both
 @modes
 @pytest.mark.parametrize("axis_name", [None, "examples"])
@@ -171,6 +173,7 @@ def test_references_to_running_statistics_are_updated_under_a_gradient(name):
     chex.assert_trees_all_close(*results, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.family
 @modes
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])

@@ -77,6 +77,7 @@ class Linen:
 both = pytest.mark.parametrize("api", [Nnx, Linen])
 
 
+@pytest.mark.family
 @both
 @pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize(
@@ -99,6 +100,7 @@ def test_values_gradients_and_state_are_flaxs(api, train, options):
     chex.assert_trees_all_close(got, want, **CLOSE)
 
 
+@pytest.mark.family
 @both
 @pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def by_batch_statistics(layer):
     return apply
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize(
     ("function", "ours", "flaxs"),
@@ -62,6 +63,7 @@ def test_layer_has_the_vjp_of_flaxs(function, ours, flaxs, train):
     assert report.ok, report
 
 
+@pytest.mark.thorough
 def test_a_layer_that_forgets_the_statistics_is_refused():
     """Evaluation mode's one-term rule in the place of training's three."""
     frozen = nnx_function(bnjax.nn.nnx.BatchNorm, False)

@@ -23,6 +23,7 @@ def by(way):
     return functools.partial(conv, weight_gradient=way)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", ["convolution", pytest.param("products", marks=pytest.mark.slow)])
 def test_the_rule_is_accepted(way):
     report = check_vjp(by(way), conv_primal, *arrays(2, 4, 5, 3, 2))
@@ -41,6 +42,7 @@ def test_a_rule_that_mixes_up_the_shifts_is_refused():
     assert {f.argument for f in report.failures if f.stage == "value"} == {"kernel"}, report
 
 
+@pytest.mark.family
 @pytest.mark.parametrize(
     "shape", [(1, 1, 1, 1, 1), (3, 2, 1, 2, 3), (6, 32, 32, 3, 4), (32, 16, 16, 2, 2), (7, 40, 40, 1, 1)]
 )

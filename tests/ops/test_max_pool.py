@@ -29,6 +29,7 @@ def test_is_flaxs_in_value_and_gradient(levels):
     np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.thorough
 def test_the_rule_is_accepted():
     report = check_vjp(max_pool, max_pool_primal, images(2, 4, 4, 3))
     assert report.ok, report

@@ -390,6 +390,7 @@ def judge(seed):
     return proof.status, truth
 
 
+@pytest.mark.thorough
 def test_no_verdict_is_wrong_on_twelve_pairs():
     """It would be blind if all pairs were equal, or all were refused."""
     results = [judge(seed) for seed in range(12)]

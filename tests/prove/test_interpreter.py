@@ -149,6 +149,7 @@ def test_every_modelled_primitive_has_a_case():
     assert set(CASES) == {primitive.name for primitive in PRIMITIVES}
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", sorted(name for name, case in CASES.items() if case))
 def test_a_primitive_means_what_jax_computes(name):
     function, *shapes = CASES[name]

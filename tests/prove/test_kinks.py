@@ -83,6 +83,7 @@ def is_a_derivative(tree, point, arguments):
     return linprog(np.zeros(len(corners)), A_eq=system, b_eq=[*got, 1], bounds=(0, None)).success
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("seed", SEEDS)
 def test_what_is_proved_is_a_derivative_on_the_kinks_too(seed):
     source = random.Random(seed)

@@ -180,6 +180,7 @@ FOUR = {  # which of four takes the cotangent, where several are largest
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", FOUR)
 def test_any_number_of_kinks_at_once_is_shown_by_one_direction(name):
     order, status = FOUR[name]

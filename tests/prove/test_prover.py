@@ -89,6 +89,7 @@ def test_a_right_rule_is_proved_for_every_size():
     assert str(proof).startswith("PROVED")
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("shape", ["n", "5"])
 def test_a_wrong_rule_is_refuted_by_a_point(wrong, shape):

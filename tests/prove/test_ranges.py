@@ -47,6 +47,7 @@ def test_an_integer_that_may_wrap_is_no_real_number(op, primal):
     assert prove_vjp(op, primal, "n").status in ("refused", "refuted")
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("dtype", [jnp.int4, jnp.int8, jnp.uint8, jnp.int16, jnp.uint16])
 @pytest.mark.parametrize("shape", ["n", "300"])
 def test_a_count_in_a_narrow_integer_is_refused_by_name(dtype, shape):

@@ -32,6 +32,7 @@ def epsilons(rule):
 FLOATS = [r for r in RIGHT_RULES if all(np.asarray(a).dtype.kind == "f" for a in r.arguments(4, 0))]
 
 
+@pytest.mark.family
 @pytest.mark.parametrize(
     "rule",
     [pytest.param(rule, marks=() if k % 4 == 0 else pytest.mark.slow) for k, rule in enumerate(FLOATS)],

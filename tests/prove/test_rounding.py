@@ -43,6 +43,7 @@ def program(op):
     return run
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("theorem", THEOREMS, ids=lambda theorem: f"theorem {theorem.number}")
 @pytest.mark.parametrize("n", [8, 128, 4096])
 @pytest.mark.parametrize("offset", [0.0, 100.0])

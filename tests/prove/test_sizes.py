@@ -72,6 +72,7 @@ QUESTIONS = {
 }
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("asked", QUESTIONS.values(), ids=QUESTIONS)
 def test_a_rule_that_is_wrong_where_a_question_is_answered_by_yes_is_refuted(asked):
     def backward(args, dy):

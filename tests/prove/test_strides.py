@@ -82,6 +82,7 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", RULES)
 def test_a_right_rule_is_proved(name):
     primal, backward, shape = RULES[name]
@@ -121,6 +122,7 @@ def _to_the_largest(x, dy, chosen):
     return jnp.repeat(jnp.repeat(dy, 2, 1), 2, 2) * chosen(x, whole)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", POOLS)
 def test_a_wrong_max_pool_is_not_proved(name):
     proof = prove_vjp(with_rule(max_pool_primal, POOLS[name]), max_pool_primal, "N 4 4 2")

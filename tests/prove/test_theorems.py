@@ -39,6 +39,7 @@ def assert_proved(proof):
     assert all(obligation.discharged for obligation in proof.obligations)
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("theorem", THEOREMS, ids=IDS)
 @pytest.mark.parametrize("size", ["n", "1", "2", "3", "128", "1000003"])
 def test_a_theorem_is_proved(theorem, size):
@@ -46,6 +47,7 @@ def test_a_theorem_is_proved(theorem, size):
     assert_proved(prove_vjp(theorem.op, theorem.primal, *shapes, positive=EPSILON[theorem.number]))
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("theorem", [t for t in THEOREMS if t.number not in (31, 33)], ids=lambda t: t.number)
 @pytest.mark.parametrize("layout", IMAGES)
 @pytest.mark.parametrize("shared", [True, False], ids=["eps shared", "eps per channel"])
@@ -277,6 +279,7 @@ def test_cross_device_batch_norm_with_a_mask_is_proved_for_every_number_of_devic
     assert all("where" in o.claim for o in proof.obligations if not o.discharged)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", ["n", "2", "n C"])
 def test_second_order_is_proved(shape):
     """The hand VJP, differentiated again: reverse over reverse."""
@@ -389,6 +392,7 @@ def test_other_normalizations_are_proved(name):
     assert_proved(prove_vjp(with_rule(primal, backward), primal, *shapes, positive=(len(shapes) - 1,)))
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("argument", [0, -1])
 def test_their_wrong_rules_are_refuted(name, argument):

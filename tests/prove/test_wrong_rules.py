@@ -48,6 +48,7 @@ def few(mutants):
     return [pytest.param(m, marks=() if k % 4 == 0 else pytest.mark.slow) for k, m in enumerate(mutants)]
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("mutant", few(REAL), ids=id_of)
 def test_an_error_in_real_arithmetic_is_refuted(mutant):
     proof = prove_vjp(mutant.op, mutant.primal, *mutant.shapes, positive=mutant.positive)
@@ -57,6 +58,7 @@ def test_an_error_in_real_arithmetic_is_refuted(mutant):
     assert worst > 1e-9
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("mutant", few(OTHERS), ids=id_of)
 def test_an_error_elsewhere_is_not_called_right_where_it_is_wrong(mutant):
     proof = prove_vjp(mutant.op, mutant.primal, *mutant.shapes, positive=mutant.positive)

@@ -13,6 +13,7 @@ from tests.theorems.cases import EPS, EVERY_CASE, arguments, batch_size, reduced
 THEOREM_34 = THEOREMS[-1]
 
 
+@pytest.mark.family
 @EVERY_CASE
 def test_is_affine_after_normalize_in_value_and_every_cotangent(shape, axis):
     def composed(x, gamma, beta, eps):

@@ -20,6 +20,7 @@ def arguments(shape, axis, dtype=np.float64):
     return tuple(jnp.asarray(a, dtype) for a in (x, gamma, beta, mean, rng.uniform(0.1, 2, kept), EPS))
 
 
+@pytest.mark.family
 @EVERY_CASE
 def test_vjp_is_autodiffs_in_every_argument(shape, axis):
     with jax.enable_x64(True):

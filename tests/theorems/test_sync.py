@@ -22,6 +22,7 @@ def masked_primal(x, gamma, beta, eps, where, axes):
     return gamma * (x - mean) / jnp.sqrt(var + eps) + beta
 
 
+@pytest.mark.family
 @EVERY_CASE
 def test_without_mask_and_devices_it_is_theorem_34(shape, axis):
     with jax.enable_x64(True):

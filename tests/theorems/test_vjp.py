@@ -33,6 +33,7 @@ def vjps(theorem, args, axis):
     return [jax.vjp(partial(f, axis=axis), *args) for f in (theorem.op, theorem.primal)]
 
 
+@pytest.mark.family
 @EVERY_OP
 @EVERY_CASE
 def test_op_is_its_primal_and_its_vjp_is_autodiffs(theorem, shape, axis):
@@ -47,6 +48,7 @@ def test_op_is_its_primal_and_its_vjp_is_autodiffs(theorem, shape, axis):
                 close(cotangent, reference)
 
 
+@pytest.mark.family
 @EVERY_OP
 @EVERY_CASE
 def test_vjp_is_the_dense_jacobian_transposed(theorem, shape, axis):
@@ -59,6 +61,7 @@ def test_vjp_is_the_dense_jacobian_transposed(theorem, shape, axis):
             close(vjp(probe)[0], jnp.tensordot(probe, jacobian, y.ndim))
 
 
+@pytest.mark.family
 @EVERY_OP
 @pytest.mark.parametrize(("shape", "axis"), CASES[:6])
 def test_jacobian_is_autodiffs(theorem, shape, axis):
@@ -105,6 +108,7 @@ def test_linear_in_the_cotangent(theorem, shape, axis):
         chex.assert_trees_all_equal(vjp(jnp.zeros_like(y)), jax.tree.map(jnp.zeros_like, args))
 
 
+@pytest.mark.family
 @EVERY_OP
 @pytest.mark.parametrize(("shape", "axis"), [((7,), 0), ((5, 3), -1), ((2, 3, 2, 3), (0, 2, 3))])
 def test_under_jit_and_vmap(theorem, shape, axis):
@@ -126,6 +130,7 @@ def test_under_jit_and_vmap(theorem, shape, axis):
             close(got, jnp.stack(want))
 
 
+@pytest.mark.family
 @EVERY_OP
 @pytest.mark.parametrize(("shape", "axis"), [((1,), 0), ((7,), 0), ((2, 3, 2, 3), (0, 2, 3))])
 def test_second_order_reverse_over_reverse_and_forward_over_reverse(theorem, shape, axis):
@@ -150,6 +155,7 @@ def test_second_order_reverse_over_reverse_and_forward_over_reverse(theorem, sha
             close(got, want, scale=10)
 
 
+@pytest.mark.family
 @EVERY_OP
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
 @pytest.mark.parametrize(("shape", "axis"), [((1,), 0), ((64,), 0), ((8, 7, 5, 3), (0, 1, 2))])

@@ -124,6 +124,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_checkpoint_is_refused_in_one_line_and_can_be_written_again(tmp_path, state, capfd, damage):
     checkpoints.save(tmp_path, 1, state)

@@ -121,6 +121,7 @@ def train_losses(folder):
 LOST = (2, f"bnjax: {ending.LOST}\n")
 
 
+@pytest.mark.thorough
 def test_two_give_the_numbers_of_one_and_one_killed_within_a_step_ends_the_other(
     together, tmp_path, alone, data
 ):

@@ -228,6 +228,7 @@ def test_a_resumed_run_is_the_run_in_one_go(
 SPEC = NetSpec("thin", [conv_bn(3, 4, 3, stride=2), max_pool(4, 4), flatten(), dense(64, 10)])
 
 
+@pytest.mark.thorough
 def test_a_run_of_every_option_and_a_spec_resumed_is_the_run_in_one_go(tmp_path, data, monkeypatch):
     config = Config.of(recipe="best", epochs=3, batch_size=8, spec=SPEC)
     whole = runs.run(config, data, tmp_path / "whole")

@@ -160,6 +160,7 @@ def test_smoothing_spreads_a_share_of_the_label():
     np.testing.assert_allclose(step.cross_entropy(logits, labels, 0.2), expected, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_augmentation_is_of_the_seed_and_the_step_and_of_training_alone(data):
     state, steps = create(data, spec=THIN, augment="flip-crop")
     _, plain = create(data, spec=THIN)

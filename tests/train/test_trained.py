@@ -27,6 +27,7 @@ def run(request, data, tmp_path_factory):
     return out
 
 
+@pytest.mark.thorough
 def test_the_evaluation_is_that_of_the_run(run, data):
     last = read_rows(run)[-1]
     found = trained.evaluate(trained.newest(run), data)

@@ -37,6 +37,7 @@ class Linear(nnx.Module):
         return self.convs[2](self.convs[1](self.convs[0](x)))
 
 
+@pytest.mark.thorough
 def test_a_network_is_proved_and_refuted_with_a_wrong_layer():
     (verdict,) = networks.network_verdicts({"small": Small()}, "N 4 4 2")
     assert (verdict.proof, verdict.open) == ("proved", ()), verdict

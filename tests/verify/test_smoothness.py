@@ -37,6 +37,7 @@ def test_a_wrong_constant_is_no_certificate():
     assert sign(two * s - eps) == UNKNOWN
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("mutant", GRADIENT, ids=lambda mutant: mutant.name)
 def test_a_wrong_bound_or_gradient_is_refused(mutant):
     """At points, and by the certificates that are about it; those that are not still hold."""

@@ -101,6 +101,7 @@ def test_row_31_is_about_theorem_31():
     assert verdict.refuted == verdict.real == len(GRADIENT)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("holds", [True, False])
 def test_theorem_31_is_proved_only_with_its_certificates(monkeypatch, holds):
     certificates = (Certificate("first", True), Certificate("second", holds))

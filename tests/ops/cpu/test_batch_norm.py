@@ -75,6 +75,7 @@ def calls(function, *args):
 LARGE = (16384, 64)  # what is written goes past the caches, in bfloat16 too
 
 
+@pytest.mark.family
 @relus
 @pytest.mark.parametrize(
     "shape", [(101, 32), (3, 16), (1, 16), (17, 48), (4, 5, 7, 64), (300, 512), LARGE], ids=str

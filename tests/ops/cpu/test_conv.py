@@ -42,6 +42,7 @@ def calls(function, *args):
     return jax.jit(function).lower(*args).as_text().count(f"@{KERNEL}")
 
 
+@pytest.mark.family
 @pytest.mark.parametrize(
     "shape",
     [

@@ -122,6 +122,7 @@ def controlled(library, make, changes, shapes, positive, fails):
     assert "\n" not in outcome.reason
 
 
+@pytest.mark.family
 @needs_coq
 @pytest.mark.parametrize(("make", "changes", "shapes", "positive", "fails"), CONTROLS)
 def test_a_mistake_is_refused_and_its_right_twin_checked(library, make, changes, shapes, positive, fails):

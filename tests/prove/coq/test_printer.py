@@ -67,6 +67,7 @@ CASES = [(f"{t.number}", t.op, t.shapes, t.positive) for t in THEOREMS] + [
 ]
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("shape", ["n", "n C", "N H W C", "N C H W"])
 @pytest.mark.parametrize(("name", "op", "shapes", "positive"), CASES, ids=[c[0] for c in CASES])
 def test_the_text_of_a_theorem_is_its_program(name, op, shapes, positive, shape):
@@ -118,6 +119,7 @@ PROGRAMS = [
 ]
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("case", range(len(PROGRAMS)))
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_text_of_other_programs_is_the_program(case, seed):
@@ -148,6 +150,7 @@ def agrees(seed):
     return error < 1e-6
 
 
+@pytest.mark.thorough
 def test_the_text_of_random_programs_is_the_program():
     found = [agrees(seed) for seed in range(80)]
     assert False not in found

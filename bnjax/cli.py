@@ -1,10 +1,12 @@
 """The `bnjax` command: options to a config, errors to one line and exit code 2."""
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO
@@ -26,6 +28,7 @@ if TYPE_CHECKING:  # --help must not wait for Flax
 # what a sweep takes several values of, and what the help says of it where it is not the one default
 VARIED = {"norm": "batch and none", "learning_rate": None, "momentum": None, "init": None, "seed": None}
 
+COMPILING_SECONDS = 2.0  # from then on it is said
 PAGE_NEEDS = ("jinja2", "latex2mathml", "markdown_it", "pygments")  # the extra `page`
 EXIT_CODES = (
     "Exit codes: 0 done; 1 what it prints to was closed; 2 it cannot be done, as one line on stderr says; "
@@ -297,6 +300,7 @@ def bench(
     parts = ("layers", "steps", "memory", "precision") if part == "all" else (part,)
     kept = keep_freed_memory()
     _need_device()
+    _try_kernels()
     for name in parts:
         print(f"measuring {name}", flush=True)
         from bnjax.bench import report  # after a first sign of life: PyTorch takes seconds
@@ -324,12 +328,13 @@ def _begin(command: str, where: Where, *configs: Config) -> tuple[Path, "Dataset
     for config in configs:
         select_examples(data, config)
     _need_device()
-    for config in configs:
-        placement(config.batch_size, where.devices)
+    places = [placement(config.batch_size, where.devices) for config in configs]
     runs = "" if len(configs) == 1 else f"{len(configs)} runs, "
     epochs = "1 epoch" if configs[0].epochs == 1 else f"{configs[0].epochs} epochs"
     written = f"in {out}" if processes.is_first() else f"as process {where.process} of {where.processes}"
     print(f"{command}: {runs}{epochs} of {dataset}, {written}", flush=True)
+    if None in places:
+        _try_kernels()
     return out, data
 
 
@@ -348,11 +353,26 @@ def _read(dataset: str, data_dir: Path | None, says: TextIO) -> "Dataset":
         raise UserError(
             f"--data-dir is for cifar10, and the data set is {dataset}: give --dataset cifar10 too"
         )
-    patience = threading.Timer(0.3, lambda: print(f"reading {dataset}", file=says, flush=True))
+    with _said_after(0.3, f"reading {dataset}", says):
+        return datasets.load(dataset, data_dir)
+
+
+def _try_kernels() -> None:
+    """Compile the CPU kernels now, if that is still to be done, and say so: it takes a while."""
+    from bnjax import ops
+
+    with _said_after(COMPILING_SECONDS, "compiling the CPU kernels, once on this machine", sys.stdout):
+        ops.cpu.available()
+
+
+@contextlib.contextmanager
+def _said_after(seconds: float, line: str, says: TextIO) -> Iterator[None]:
+    """What takes longer than that is said to be at work."""
+    patience = threading.Timer(seconds, lambda: print(line, file=says, flush=True))
     patience.daemon = True
     patience.start()
     try:
-        return datasets.load(dataset, data_dir)
+        yield
     finally:
         patience.cancel()
 

@@ -1,16 +1,19 @@
 """The command: what it runs, and that every failure a user can cause is one line and exit code 2."""
 
+import io
 import json
 import math
 import os
 import re
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 
 import bnjax.data
+from bnjax import cli
 from bnjax.data import synthetic
 
 
@@ -21,6 +24,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     small = synthetic.generate(train=32, test=20)
     real = bnjax.data.load
+    monkeypatch.setattr("bnjax.cli.COMPILING_SECONDS", 1e6)  # also where the kernels are to be compiled
     monkeypatch.setattr("bnjax.train.progress.PLAIN_INTERVAL_SECONDS", math.inf)  # on a slow machine too
     monkeypatch.setattr(
         bnjax.data, "load", lambda name, *rest: small if name == "synthetic" else real(name, *rest)
@@ -316,3 +320,18 @@ def test_sweep(bnjax_command, tmp_path):
     figures = [os.path.join("swept", name) for name in ("sweep.png", "headroom.png")]
     assert out.endswith("map: {}\nheadroom: {}\n".format(*figures))
     assert len(json.loads((tmp_path / "swept" / "summary.json").read_text())["runs"]) == 2
+
+
+def test_what_takes_long_is_said_to_be_at_work():
+    said = io.StringIO()
+    with cli._said_after(0.0, "at work", said):
+        while not said.getvalue():
+            time.sleep(0.01)
+    assert said.getvalue() == "at work\n"
+
+
+def test_what_does_not_take_long_says_nothing():
+    said = io.StringIO()
+    with cli._said_after(1000.0, "at work", said):
+        pass
+    assert said.getvalue() == ""

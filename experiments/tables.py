@@ -16,7 +16,7 @@ from bnjax.train.seeds import Cell, Row, headroom, recipes, wilson
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
-GRIDS = ("lift-cifar10", "lift-cifar10-momentum", "sweep-cifar10")
+GRIDS = ("lift-cifar10", "lift-cifar10-momentum")
 MAP, LANDSCAPE, WHOLE = "map", "landscape", "whole"
 _RECIPE = ("norm", "learning_rate", "momentum", "init", "seed", "epochs")
 _EPOCHS = (*range(1, 8), 30)
@@ -140,7 +140,7 @@ def _refused(rows: list[dict[str, Any]], checker: str) -> str:
 
 
 def runs() -> Iterator[str]:
-    """The runs of the lift and of the first sweep."""
+    """The runs of both lifts."""
     for folder in GRIDS:
         rows = [
             [

@@ -1,10 +1,12 @@
 """What README shows is what happens: its examples are run, and what they print is compared."""
 
 import doctest
+import json
 import re
 from pathlib import Path
 
 import bnjax
+from bnjax.train.seeds import Cell, headroom, recipes
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -64,6 +66,23 @@ def test_its_numbers_are_those_of_results():
     quoted = re.findall(r"\d+\.\d+ %|\d+ of \d+|\*\*\d\.\d+\*\*", README)
     assert len(quoted) > 10
     assert [number for number in quoted if number.strip("*") not in found] == []
+
+
+def test_what_it_says_of_the_map_is_what_the_map_says():
+    runs = recipes(json.loads((ROOT / "results" / "map" / "summary.json").read_text())["runs"])
+    chapters = [row for row in runs["he", 0.9] if row["learning_rate"] == 0.1]
+    batch, none = (Cell.of(row for row in chapters if row["norm"] == norm) for norm in ("batch", "none"))
+    assert batch.outcomes == {"trained": 5}
+    assert "trained" not in none.outcomes
+    larger, without = headroom(runs["he", 0.9]), headroom(runs["he", 0.0])
+    assert (larger.low, larger.high, len(larger.seeds)) == (without.low, without.high, len(without.seeds))
+    told = [
+        f"five seeds train with batch norm, and without it none: {none}.",
+        f"{larger.ratio:g} times as large with batch norm at momentum 0.9, {without.ratio:g} times at 0",
+        f"(five seeds each, {100 * larger.confidence:.0f} % interval {larger.low:g} to {larger.high:g})",
+    ]
+    text = " ".join(README.split())
+    assert [words for words in told if words not in text] == []
 
 
 def test_every_block_is_run_here_or_is_the_two_commands():

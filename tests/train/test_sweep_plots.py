@@ -83,7 +83,7 @@ def test_where_all_diverged_there_is_still_a_figure(draw):
 
 
 def test_the_results_can_be_drawn_again(tmp_path):
-    shutil.copy(RESULTS / "sweep-cifar10" / "summary.json", tmp_path)
+    shutil.copy(RESULTS / "map" / "summary.json", tmp_path)
     draw_sweep(tmp_path)
     draw_headroom(tmp_path)
     for name in ("sweep", "headroom"):

@@ -161,7 +161,10 @@ def load_bfloat16(builder: ir.IRBuilder, address: Any) -> Any:
 
 
 def _written(builder: ir.IRBuilder, value: Any, address: Any, past: Any) -> None:
-    """A store, where `past` is not 0 one that goes past the caches: the address is a multiple of its size."""
+    """A store, where `past` is not 0 one that goes past the caches: the address is a multiple of its size.
+
+    What other threads read after an atomic addition of this one is what it wrote, by either way.
+    """
     place = at(builder, address, value.type)
     with builder.if_else(builder.icmp_signed("!=", past, _INT(0))) as (streaming, through):
         with streaming:

@@ -32,7 +32,7 @@ The files are made again, `DIR` being where CIFAR-10 lies, by
 | --- | --- |
 | `python experiments/checkers.py` | wrong and right rules through the checkers |
 | `bnjax bench` | steps, layers, memory, precision |
-| `python experiments/map.py --data-dir DIR RUNS`, then `--write results/map RUNS` | the map and the headroom |
+| `python experiments/map.py --data-dir DIR RUNS`, then `--write results/map RUNS` | the map, the headroom |
 | `python experiments/whole_runs.py --data-dir DIR RUNS`, then `--write results/whole RUNS` | whole runs |
 | `python experiments/landscape.py --data-dir DIR` | the two explanations, and what freezes |
 | `bnjax lift --dataset cifar10 --data-dir DIR --epochs 3` | the lift, `--momentum 0.9` the other |
@@ -208,17 +208,17 @@ def whole_runs() -> str:
         name = [recipe, f"{rate:g}", norm]
         for row in (r for r in found["published"]["runs"] if _network(r) == (recipe, rate, norm)):
             losses = [f"{row['losses'][e]:.3f}" if e in row["losses"] else None for e in map(str, _EPOCHS)]
-            lines.append([*name, "the chapter's", *losses, f"{100 * row['test_accuracy']:.2f}", None])
+            lines.append([*name, "the chapter's", *losses, f"{100 * row['test_accuracy']:.2f} %", None])
         losses = [
             _spread((run["losses"][e - 1] for run in here if len(run["losses"]) >= e), 3) for e in _EPOCHS
         ]
         ended = [run for run in here if run["outcome"] == "diverged" or len(run["losses"]) == run["epochs"]]
-        accuracy = _spread((100 * run["accuracies"][-1] for run in ended if run["accuracies"][-1]), 2)
+        ends = _spread((100 * run["accuracies"][-1] for run in ended if run["accuracies"][-1]), 2)
         told = [f"{count} {outcome}" for outcome, count in Counter(run["outcome"] for run in ended).items()]
         told += [f"seed {run['seed']} at epoch {len(run['losses'])}" for run in here if run not in ended]
-        lines.append([*name, f"{len(here)} of ours", *losses, accuracy, ", ".join(told)])
+        lines.append([*name, f"{len(here)} of ours", *losses, f"{ends} %" if ends else None, ", ".join(told)])
     said = (
-        "30 epochs of 50,000 images; accuracy in % on all 10,000 of the test, the chapter's on 9,984. Mean ± "
+        "30 epochs of 50,000 images; accuracy on all 10,000 of the test, the chapter's on 9,984. Mean ± "
         "standard deviation where there is more than one seed. The chapter's are single runs, as "
         f"[its code base printed them]({found['published']['source'].split(',')[0]})."
     )

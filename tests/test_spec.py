@@ -44,6 +44,7 @@ def test_what_they_build_is_the_class(spec, norm, count):
     np.testing.assert_array_equal(built(images), own(images))
 
 
+@pytest.mark.thorough
 def test_shapes_and_counts_are_those_of_what_is_built():
     assert SMALL.shapes() == [(16, 16, 8), (7, 7, 8), (7, 7, 4), (196,), (10,)]
     built = SMALL.build(rngs=nnx.Rngs(0))

@@ -94,6 +94,7 @@ def test_a_step_needs_less_memory_than_flaxs():
     assert report.line(rows[0]).startswith("step  none  bnjax  needs ")
 
 
+@pytest.mark.thorough
 def test_the_gradient_is_as_precise_as_a_two_pass_one():
     """Nothing of a machine's speed is in these numbers."""
     for row in precision.measure():

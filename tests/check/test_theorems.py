@@ -70,6 +70,7 @@ def test_evaluation_mode():
     assert report.ok, str(report)
 
 
+@pytest.mark.thorough
 def test_batch_norm_on_a_large_batch():
     theorem = THEOREMS[-1]
     report = check_vjp(

@@ -23,6 +23,7 @@ def arguments(*shape, seed=0):
     return x, gamma, beta, np.float32(1e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("shape", "axis"), [((9,), 0), ((4, 2, 3, 2), AXES)], ids=["vector", "images"])
 def test_the_rule_is_accepted(shape, axis):
     x, gamma, beta, eps = arguments(*shape)

@@ -30,6 +30,7 @@ def test_the_rule_is_accepted(way):
     assert report.ok, report
 
 
+@pytest.mark.thorough
 def test_a_rule_that_mixes_up_the_shifts_is_refused():
     wrong = jax.custom_vjp(conv_primal)
 

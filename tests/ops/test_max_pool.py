@@ -35,6 +35,7 @@ def test_the_rule_is_accepted():
     assert report.ok, report
 
 
+@pytest.mark.thorough
 def test_a_rule_that_takes_the_wrong_corner_is_refused():
     wrong = jax.custom_vjp(max_pool_primal)
     wrong.defvjp(

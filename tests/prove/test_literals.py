@@ -234,6 +234,7 @@ def gelu_by_tanh(x):
     return 0.5 * x * (1 + jnp.tanh(0.7978845608 * (x + 0.044715 * x**3)))
 
 
+@pytest.mark.thorough
 def test_decimals_that_are_multiplied_out_are_conditional_on_them():
     def rule(cubed):
         def backward(args, dy):

@@ -284,6 +284,7 @@ def test_a_rule_behind_a_mask_is_proved_with_the_mask(name):
     assert any("select_n, softmax" in piece.name for piece in proof.pieces)
 
 
+@pytest.mark.thorough
 def test_a_mask_that_is_added_is_a_piece_with_its_softmax():
     """What is masked is an input of truth values: −∞ is in what does not move."""
 

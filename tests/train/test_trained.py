@@ -34,6 +34,7 @@ def test_the_evaluation_is_that_of_the_run(run, data):
     assert found == {k: v for k, v in last.items() if k == "epoch" or k.startswith("test_")}
 
 
+@pytest.mark.thorough
 def test_the_network_says_what_the_run_said(run, data):
     network = bnjax.train.load(run)
     classes = np.argmax(network(jnp.asarray(data.test_images)), -1)

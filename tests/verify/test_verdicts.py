@@ -93,6 +93,7 @@ def with_gradient(scale):
     return dataclasses.replace(SMOOTHNESS, op=op)
 
 
+@pytest.mark.thorough
 def test_row_31_is_about_theorem_31():
     """It is ok without any mutant of theorem 30: its own are wrong bounds and wrong gradients."""
     (verdict,) = verdicts.verdicts([SMOOTHNESS], ())
@@ -135,12 +136,14 @@ def test_theorem_31_without_mutants_is_not_ok(monkeypatch):
     assert not verdict.ok
 
 
+@pytest.mark.thorough
 def test_a_refuted_rule_stays_refuted_without_certificates(monkeypatch):
     monkeypatch.setattr(verdicts, "theorem31_certificates", lambda *_: (Certificate("first", False),))
     (verdict,) = verdicts.verdicts([with_gradient(2)], ())
     assert (verdict.proof, verdict.checked) == ("refuted", False)
 
 
+@pytest.mark.thorough
 def test_refuses_says_what_the_whole_check_says():
     """On one mutant of each kind of evidence: a number, a structure, something only compiling shows."""
     for name in ("without the mean", "dγ not summed", "only in bfloat16: dx doubled"):
@@ -204,6 +207,7 @@ def test_the_evidence_is_what_runs(explained):
 EVALUATION = next(lemma for lemma in LEMMAS if lemma.name == "evaluation mode")
 
 
+@pytest.mark.thorough
 def test_a_lemma_that_is_wrong_falls(monkeypatch):
     """A mistake of its own in its place."""
     mutant = MISTAKES[EVALUATION.name][0]

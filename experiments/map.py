@@ -8,11 +8,11 @@ is broken off, the map is whole for some seeds; started again it goes on.  Sever
 folder.
 """
 
-import argparse
 from pathlib import Path
 
-from bnjax.train.allocator import keep_freed_memory
+from bnjax.train import queue
 from bnjax.train.config import Config, Init, folder, grid
+from bnjax.train.sweep_plots import draw_headroom, draw_sweep
 
 RATES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 CONFIG = Config(dataset="cifar10", epochs=1, batch_size=128, train_examples=25_600)
@@ -31,9 +31,6 @@ def blocks() -> list[dict[str, Config]]:
 
 def write(runs: Path, out: Path) -> None:
     """Write what is done so far, of the blocks that are whole."""
-    from bnjax.train import queue
-    from bnjax.train.sweep_plots import draw_headroom, draw_sweep
-
     whole: dict[str, Config] = {}
     for block in blocks():
         if all(queue.finished(runs / name, config) for name, config in block.items()):
@@ -44,27 +41,5 @@ def write(runs: Path, out: Path) -> None:
     print(f"{len(whole)} of {sum(map(len, blocks()))} runs: {out}")
 
 
-def work_off(data_dir: Path | None, runs: Path) -> None:
-    """Run what is not done yet."""
-    keep_freed_memory()
-    from bnjax import data
-    from bnjax.train import queue, step
-
-    loaded = data.load("cifar10", data_dir)
-    every = {name: config for block in blocks() for name, config in block.items()}
-    for result in queue.work_off(every, loaded, runs, step.compiler_options()):
-        print(f"{folder(result.config)}: {result.outcome}", flush=True)
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", type=Path, help="the folder of the run directories")
-    parser.add_argument("--data-dir", type=Path, help="where CIFAR-10 lies; by default TFDS_DATA_DIR")
-    parser.add_argument("--write", type=Path, metavar="OUT", help="write what is done into OUT")
-    arguments = parser.parse_args()
-    if arguments.write:
-        write(arguments.runs, arguments.write)
-    else:
-        work_off(arguments.data_dir, arguments.runs)
+    queue.command(__doc__, {name: config for block in blocks() for name, config in block.items()}, write)

@@ -220,7 +220,7 @@ def whole_runs() -> str:
     said = (
         "30 epochs of 50,000 images; accuracy on all 10,000 of the test, the chapter's on 9,984. Mean ± "
         "standard deviation where there is more than one seed. The chapter's are single runs, as "
-        f"[its code base printed them]({found['published']['source'].split(',')[0]})."
+        f"[its code base printed them]({found['published']['source']})."
     )
     head = [
         "recipe",

@@ -7,7 +7,6 @@ In the order in which they are wanted; started again it goes on after the last w
 processes may share the folder.  published.json holds what the chapter's code base printed of its own runs.
 """
 
-import argparse
 import json
 import math
 from pathlib import Path
@@ -16,9 +15,8 @@ from typing import Any, get_args
 import matplotlib
 from matplotlib.figure import Figure
 
-from bnjax.errors import UserError
 from bnjax.figures import INK, STYLE
-from bnjax.train.allocator import keep_freed_memory
+from bnjax.train import queue
 from bnjax.train.config import Config, Norm, Recipe, folder
 from bnjax.train.files import make_folder, replace_text
 from bnjax.train.plots import COLORS, LABELS, save
@@ -47,15 +45,9 @@ def configs() -> dict[str, Config]:
 
 def summary(runs: Path) -> list[dict[str, Any]]:
     """A row for each run that has begun: its losses and accuracies, an epoch each, None once it diverged."""
-    from bnjax.train.directory import Record, read_rows
-
     found = []
     for name, config in configs().items():
-        try:
-            same = Record.read(runs / name).config == config
-        except UserError:
-            continue
-        if same and (rows := read_rows(runs / name)):
+        if rows := queue.epochs(runs / name, config):
             row: dict[str, Any] = {"recipe": name.split("-")[0], "learning_rate": config.learning_rate}
             row |= {"norm": config.norm, "seed": config.seed, "epochs": config.epochs}
             row["losses"] = [epoch["train_loss"] for epoch in rows]
@@ -71,11 +63,11 @@ def write(runs: Path, out: Path) -> None:
         raise SystemExit(f"{runs}: no run has an epoch behind it")
     make_folder(out)
     replace_text(out / "summary.json", json.dumps({"published": published, "runs": found}, indent=1) + "\n")
-    draw(found, published["runs"], out / "whole")
+    draw(found, published, out / "whole")
     print(f"{len(found)} of {len(configs())} runs have begun: {out}")
 
 
-def draw(rows: list[dict[str, Any]], published: list[dict[str, Any]], stem: Path) -> None:
+def draw(rows: list[dict[str, Any]], published: dict[str, Any], stem: Path) -> None:
     """Losses above, accuracies below, a column a recipe and a line a seed; crosses, the chapter's."""
     columns = [(recipe, rate) for recipe, rate, _ in ORDER if _of(rows, recipe, rate)]
     with matplotlib.rc_context(STYLE):
@@ -91,11 +83,11 @@ def draw(rows: list[dict[str, Any]], published: list[dict[str, Any]], stem: Path
                 losses = [math.nan if loss is None else loss for loss in row["losses"]]
                 above.plot(epochs, losses, **style)
                 below.plot(epochs, [100 * (accuracy or math.nan) for accuracy in row["accuracies"]], **style)
-            for row in _of(published, recipe, rate):
+            for row in _of(published["runs"], recipe, rate):
                 style = {"color": COLORS[row["norm"]], "linestyle": "", "marker": "x"}
                 style["label"] = f"the chapter's, {LABELS[row['norm']]}"
                 above.plot([int(epoch) for epoch in row["losses"]], list(row["losses"].values()), **style)
-                below.plot([30], [100 * row["test_accuracy"]], **style)
+                below.plot([published["epochs"]], [100 * row["test_accuracy"]], **style)
             below.set(xlabel="epoch", ylim=(0, 100))
             above.set(ylim=(0, 2.6))
         panels[0, 0].set_ylabel("training loss")
@@ -113,26 +105,5 @@ def _of(rows: list[dict[str, Any]], recipe: str, rate: float) -> list[dict[str, 
     return [row for row in rows if (row["recipe"], row["learning_rate"]) == (recipe, rate)]
 
 
-def work_off(data_dir: Path | None, runs: Path) -> None:
-    """Run what is not done yet."""
-    keep_freed_memory()
-    from bnjax import data
-    from bnjax.train import queue, step
-
-    loaded = data.load("cifar10", data_dir)
-    for result in queue.work_off(configs(), loaded, runs, step.compiler_options()):
-        print(f"{folder(result.config)}: {result.outcome}", flush=True)
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", type=Path, help="the folder of the run directories")
-    parser.add_argument("--data-dir", type=Path, help="where CIFAR-10 lies; by default TFDS_DATA_DIR")
-    parser.add_argument("--write", type=Path, metavar="OUT", help="write what is done into OUT")
-    arguments = parser.parse_args()
-    if arguments.write:
-        write(arguments.runs, arguments.write)
-    else:
-        work_off(arguments.data_dir, arguments.runs)
+    queue.command(__doc__, configs(), write)

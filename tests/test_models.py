@@ -53,8 +53,10 @@ def test_another_choice_is_refused(argument):
         CifarCNN(**{argument: "layer"}, rngs=nnx.Rngs(0))
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("norm", [pytest.param("batch", marks=pytest.mark.slow), "none"])
+@pytest.mark.parametrize(
+    "norm",
+    [pytest.param("batch", marks=pytest.mark.slow), pytest.param("none", marks=pytest.mark.thorough)],
+)
 def test_the_network_is_the_one_of_flaxs_own_parts(norm):
     """Its logits and its gradients, with every op of ours in the place of one of Flax's."""
 

@@ -54,9 +54,10 @@ def of_linen(cls: type[flax.linen.BatchNorm], channels: int, dtype: str, train: 
     return apply
 
 
-def layers(kind: str, dtype: str, channels: int, axes: tuple[int, ...]) -> dict[str, Layer]:
+def layers(kind: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Layer]:
     """The contestants of JAX."""
     train, relu = kind != "evaluate", kind == "train, relu"
+    axes, channels = tuple(range(len(shape) - 1)), shape[-1]
 
     def then_relu(layer: Layer) -> Layer:
         def apply(*args: jax.Array) -> tuple[jax.Array, Any]:
@@ -94,7 +95,7 @@ def _contestants(kind: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Cal
     x, dy = (jnp.asarray(rng.normal(size=shape), dtype) for _ in range(2))
     scale, bias = jnp.ones(shape[-1]), jnp.zeros(shape[-1])
     found: dict[str, Callable[[], Any]] = {"copy": finished(jax.jit(jnp.negative), x)}
-    for name, layer in layers(kind, dtype, shape[-1], tuple(range(len(shape) - 1))).items():
+    for name, layer in layers(kind, dtype, shape).items():
         if kind == "evaluate":
             found[name] = finished(jax.jit(layer), x, scale, bias)
         else:

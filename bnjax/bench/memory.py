@@ -37,7 +37,7 @@ def needed(batch_size: int, norms: Sequence[Norm] = get_args(Norm)) -> Iterator[
 def kept(shape: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     """A row for each layer and kind: the bytes kept, in units of one activation."""
     for kind in ("train", "train, relu"):
-        for name, layer in layers(kind, "float32", shape[-1], tuple(range(len(shape) - 1))).items():
+        for name, layer in layers(kind, "float32", shape).items():
             x, channels = jnp.ones(shape), jnp.ones(shape[-1])
 
             def residuals(x: jax.Array, channels: jax.Array, layer: Any = layer) -> Any:

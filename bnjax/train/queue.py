@@ -1,16 +1,19 @@
 """A list of runs that several processes work off together, in its order, as often broken off as it may be."""
 
+import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bnjax.data import Dataset
+from bnjax.data import Dataset, load
 from bnjax.errors import UserError
-from bnjax.train.config import Config
+from bnjax.train.allocator import keep_freed_memory
+from bnjax.train.config import Config, folder
 from bnjax.train.directory import Record, read_rows
 from bnjax.train.files import FolderInUse, make_folder, replace_text
 from bnjax.train.run import RunResult, run
+from bnjax.train.step import compiler_options
 
 
 def work_off(
@@ -33,15 +36,18 @@ def work_off(
             yield result
 
 
+def epochs(path: Path, config: Config) -> list[dict[str, Any]]:
+    """The epochs behind the run directory `path`; none where it is no run, or one of another config."""
+    try:
+        return read_rows(path) if Record.read(path).config == config else []
+    except UserError:
+        return []
+
+
 def finished(path: Path, config: Config) -> RunResult | None:
     """The result of the run directory `path`; None where it is none, of another config, or not at its end."""
-    try:
-        record = Record.read(path)
-    except UserError:
-        return None
-    rows = read_rows(path)
-    ended = rows and (len(rows) == config.epochs or rows[-1]["outcome"] == "diverged")
-    if not ended or record.config != config:
+    rows = epochs(path, config)
+    if not rows or (len(rows) < config.epochs and rows[-1]["outcome"] != "diverged"):
         return None
     return RunResult(config, rows[-1]["train_loss"], rows[-1]["test_accuracy"], rows[-1]["outcome"])
 
@@ -67,3 +73,18 @@ def _common(every: list[dict[str, Any]]) -> dict[str, Any]:
     """What has the same value in all; nothing where there are none."""
     first = every[0] if every else {}
     return {key: value for key, value in first.items() if all(e.get(key) == value for e in every)}
+
+
+def command(told: str | None, configs: Mapping[str, Config], write: Callable[[Path, Path], None]) -> None:
+    """The command line of a list of runs of CIFAR-10: work it off, or with --write `write(runs, out)`."""
+    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, help="the folder of the run directories")
+    parser.add_argument("--data-dir", type=Path, help="where CIFAR-10 lies; by default TFDS_DATA_DIR")
+    parser.add_argument("--write", type=Path, metavar="OUT", help="write what is done into OUT")
+    arguments = parser.parse_args()
+    if arguments.write:
+        return write(arguments.runs, arguments.write)
+    keep_freed_memory()
+    loaded = load("cifar10", arguments.data_dir)
+    for result in work_off(configs, loaded, arguments.runs, compiler_options()):
+        print(f"{folder(result.config)}: {result.outcome}", flush=True)

@@ -58,7 +58,7 @@ def test_layers_are_measured():
 def test_every_layer_computes_the_same(kind):
     x = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
     scale, bias = np.full(2, 1.5, np.float32), np.full(2, 0.5, np.float32)
-    outputs = [layer(x, scale, bias)[0] for layer in layers.layers(kind, "float32", 2, (0, 1, 2)).values()]
+    outputs = [layer(x, scale, bias)[0] for layer in layers.layers(kind, "float32", SHAPE).values()]
     for y in outputs[1:]:
         np.testing.assert_allclose(outputs[0], y, rtol=0, atol=1e-5)  # 80 roundoffs of numbers about 3
 

@@ -23,8 +23,13 @@ def by(way):
     return functools.partial(conv, weight_gradient=way)
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("way", ["convolution", pytest.param("products", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param("convolution", marks=pytest.mark.thorough),
+        pytest.param("products", marks=pytest.mark.slow),
+    ],
+)
 def test_the_rule_is_accepted(way):
     report = check_vjp(by(way), conv_primal, *arrays(2, 4, 5, 3, 2))
     assert report.ok, report

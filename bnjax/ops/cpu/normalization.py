@@ -57,8 +57,8 @@ _MEAN, _ISTD, _GAMMA, _BETA, _SCALE, _ALONG_ONES, _ALONG_X = range(7)
 _TABLE_ROWS = 7
 
 
-@functools.cache  # with ReLU it is the same
-def _moments_of(element: Element) -> Any:
+@functools.cache  # it does not know of ReLU: one serves both
+def _moments_chunk(element: Element) -> Any:
     size, moments = element.size, moments_of(element)
 
     @jit
@@ -68,11 +68,6 @@ def _moments_of(element: Element) -> Any:
         moments(job[X] + first * size * job[C], last - first, job[C], part)
 
     return visit
-
-
-def _moments_chunk(element: Element, relu: bool) -> Any:
-    del relu
-    return _moments_of(element)
 
 
 def _apply_chunk(element: Element, relu: bool) -> Any:
@@ -193,7 +188,8 @@ def _variants(chunk: Callable[[Element, bool], Any]) -> Any:
     return address
 
 
-_moments, _apply = _variants(_moments_chunk), _variants(_apply_chunk)
+_moments = _variants(lambda element, relu: _moments_chunk(element))
+_apply = _variants(_apply_chunk)
 _sums, _dx = _variants(_sums_chunk), _variants(_dx_chunk)
 
 

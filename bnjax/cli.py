@@ -215,19 +215,23 @@ def verify(
         raise typer.Exit(kernel.run(coq_dir, THEOREMS, json_file))
     if html_file is not None:
         from bnjax.verify import page as pages  # before the work: what it needs may not be installed
-    from bnjax.verify import verdicts
+    from bnjax.verify import mistakes, verdicts
     from bnjax.verify.planted import MUTANTS
+    from bnjax.verify.planted.lemmas import MISTAKES
 
     _need_device()
     explained = json_file is not None or html_file is not None
     print(verdicts.line(verdicts.HEADER), flush=True)
     theorems, lemmas = [], []
-    for verdict in verdicts.verdicts(THEOREMS, MUTANTS, explained=explained):
-        theorems.append(verdict)
-        print(verdicts.line(verdicts.row(verdict)), flush=True)
-    for verdict in verdicts.lemma_verdicts() if explained else ():
-        lemmas.append(verdict)
-        print(verdicts.line(verdicts.row(verdict)), flush=True)
+    planted = [m for t in THEOREMS for m in MUTANTS if m.theorem is t.op]
+    planted += [m for of_lemma in MISTAKES.values() for m in of_lemma] if explained else []
+    with mistakes.in_processes(list(dict.fromkeys(planted)), explained) as judge:
+        for verdict in verdicts.verdicts(THEOREMS, MUTANTS, explained=explained, judge=judge):
+            theorems.append(verdict)
+            print(verdicts.line(verdicts.row(verdict)), flush=True)
+        for verdict in verdicts.lemma_verdicts(judge=judge) if explained else ():
+            lemmas.append(verdict)
+            print(verdicts.line(verdicts.row(verdict)), flush=True)
     networks = []
     if explained:
         from bnjax.verify.networks import network_verdicts, row  # imports Flax, which the theorems do without

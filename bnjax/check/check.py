@@ -7,15 +7,15 @@ in float64, float32 and bfloat16.  Nothing here knows what is being differentiat
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from bnjax.check.cases import Case
-from bnjax.check.examination import Unexamined, examination
-from bnjax.check.problem import Problem, name_of, take_apart
+from bnjax.check.examination import Examination, Unexamined, examination
+from bnjax.check.problem import name_of, take_apart
 from bnjax.check.programs import Outcome
 from bnjax.check.report import CheckReport, Failure, Finding, Record, says
 from bnjax.check.running import run
@@ -71,7 +71,8 @@ def check_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) ->
         try:
             problem = take_apart(op, primal, args)
             with jax.enable_x64(True):
-                _examine(problem, record)
+                for _ in stages(examination(problem), record):
+                    pass
         except Unexamined as reason:
             record.add(Finding(failure=Failure(reason.stage, message=str(reason))))
         except Exception as error:
@@ -79,30 +80,34 @@ def check_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) ->
     return record.report(time.perf_counter() - start)
 
 
-def _examine(problem: Problem, record: Record) -> None:
-    """Every stage: each says what it wants looked at, `run` looks and records."""
-    exam = examination(problem)
-    for note in exam.notes:
-        record.add(Finding(note=note))
+def stages(exam: Examination, record: Record) -> Iterator[None]:
+    """Make one stage at each step: it says what it wants looked at, `run` looks and records."""
 
     def look(cases: Iterable[Case | Finding]) -> list[tuple[Case, Outcome]]:
         try:
-            return run(problem, cases, record)
+            return run(exam.problem, cases, record)
         except Exception as error:  # the others are made all the same
             record.add(_gave_up(error))
             return []
 
+    for note in exam.notes:
+        record.add(Finding(note=note))
     seen = look(wide.cases(exam, exam.settings))
+    yield
     returned = {case.point: (case.expected, outcome) for case, outcome in seen}
-    look(beyond.cases(exam))
-    look(transformed.cases(exam, returned))
-    look(symbolic_zeros.cases(exam))
-    look(nonfinite.cases(exam, returned))
-    look(witness.cases(exam))
-    look(narrow.cases(exam))
-    look(large.cases(exam))
-    look(evidence.grown(exam, record))
-    look(evidence.missing(exam, record))
+    for cases in (
+        beyond.cases(exam),
+        transformed.cases(exam, returned),
+        symbolic_zeros.cases(exam),
+        nonfinite.cases(exam, returned),
+        witness.cases(exam),
+        narrow.cases(exam),
+        large.cases(exam),
+        evidence.grown(exam, record),
+        evidence.missing(exam, record),
+    ):
+        look(cases)
+        yield
 
 
 def _gave_up(error: Exception) -> Finding:

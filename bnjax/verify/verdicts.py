@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,38 +10,18 @@ import jax
 import numpy as np
 
 from bnjax.check.check import check_vjp
-from bnjax.check.refusal import refuses
 from bnjax.prove import prove_vjp
 from bnjax.prove.reals import Unsupported
 from bnjax.verify.exhibit import exhibit
 from bnjax.verify.gradient_bounds import STATED, GradientBounds, bounds_are_computed, bounds_are_reached
 from bnjax.verify.lemmas import LEMMAS, RESTS_ON, Lemma, example
+from bnjax.verify.mistakes import Judge, Mistake, N, judge
 from bnjax.verify.planted import GRADIENT, Mutant
 from bnjax.verify.planted.lemmas import MISTAKES
 from bnjax.verify.provenance import provenance
 from bnjax.verify.smoothness import theorem31_certificates
 
-N = 8  # the batch that the checker is given, and that rounding is bounded for
-_SIZES = {"n": N, "N": 2, "C": 3}
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A planted wrong rule, and what came of it.
-
-    Attributes:
-      name: the error, in a few words.
-      real: whether it is wrong in real arithmetic, where the prover can see it.
-      refused: whether the checker refuses it.
-      refuted: whether the prover refutes it; None of one that is not real.
-      seen: the smallest thing that shows it: a counterexample, or what the checker saw.
-    """
-
-    name: str
-    real: bool
-    refused: bool
-    refuted: bool | None
-    seen: str = ""
+_SIZES = {"n": N, "N": 2, "C": 3}  # of the checker, and what rounding is bounded for
 
 
 @dataclass(frozen=True)
@@ -105,7 +85,7 @@ class Verdict:
 
 
 def verdicts(
-    theorems: Sequence[Any], mutants: Sequence[Mutant], *, explained: bool = False
+    theorems: Sequence[Any], mutants: Sequence[Mutant], *, explained: bool = False, judge: Judge = judge
 ) -> Iterator[Verdict]:
     """The verdict on each theorem, as soon as it is known; theorems on one function share the work.
 
@@ -115,12 +95,13 @@ def verdicts(
         31's are `planted.GRADIENT`: wrong bounds, and gradients that miss the true ones.
       explained: also say of every mistake what shows it, and give the evidence.  The checker then takes the
         whole way to a mistake that only it sees.
+      judge: who judges the mutants.
     """
     known: dict[Any, dict[str, Any]] = {}
     for theorem in theorems:
         if theorem.op not in known:
             wrong = [m for m in mutants if m.theorem is theorem.op]
-            known[theorem.op] = _examine(theorem, wrong, explained)
+            known[theorem.op] = _examine(theorem, (judge(mutant, explained) for mutant in wrong))
         said = known[theorem.op]
         if theorem.number == 31:
             said = said | of_the_bounds(said, theorem.op)
@@ -129,10 +110,10 @@ def verdicts(
         yield Verdict(theorem.number, theorem.name, **said, rests_on=rests_on, evidence=shown)
 
 
-def lemma_verdicts(lemmas: Sequence[Lemma] = LEMMAS) -> Iterator[Verdict]:
+def lemma_verdicts(lemmas: Sequence[Lemma] = LEMMAS, judge: Judge = judge) -> Iterator[Verdict]:
     """The verdict on each lemma, explained, as soon as it is known."""
     for lemma in lemmas:
-        said = _examine(lemma, MISTAKES[lemma.name], explained=True)
+        said = _examine(lemma, (judge(mutant, True) for mutant in MISTAKES[lemma.name]))
         yield Verdict(None, lemma.name, **said, rests_on=lemma.rests_on, evidence=exhibit(lemma))
 
 
@@ -162,8 +143,8 @@ def _wrong_bounds(mutant: GradientBounds) -> Mistake:
     return Mistake(mutant.name, True, not bounds_are_reached(mutant), bool(fallen), seen)
 
 
-def _examine(claim: Any, mutants: Sequence[Mutant], explained: bool) -> dict[str, Any]:
-    """What is found of a theorem or a lemma, but for its name."""
+def _examine(claim: Any, mistakes: Iterable[Mistake]) -> dict[str, Any]:
+    """What is found of a theorem or a lemma, but for its name; the mistakes, which may be waited for, last."""
     proof = prove_vjp(claim.op, claim.primal, *claim.shapes, positive=claim.positive)
     arguments = example(claim, _SIZES)
     where = f", at {proof.where}" if proof.where else ""
@@ -174,7 +155,7 @@ def _examine(claim: Any, mutants: Sequence[Mutant], explained: bool) -> dict[str
         "reason": proof.reason + where,
         "open": tuple(o.claim for o in proof.obligations if not o.discharged),
         "rounding": _rounding(claim.op, arguments),
-        **_counted([_mistake(mutant, explained) for mutant in mutants]),
+        **_counted(tuple(mistakes)),
     }
 
 
@@ -186,19 +167,6 @@ def _counted(mistakes: Sequence[Mistake]) -> dict[str, Any]:
         "refuted": sum(mistake.refuted is True for mistake in mistakes),
         "mistakes": tuple(mistakes),
     }
-
-
-def _mistake(mutant: Mutant, explained: bool) -> Mistake:
-    name = mutant.name.removeprefix(f"{mutant.target}/")
-    if mutant.real:
-        proof = prove_vjp(mutant.op, mutant.primal, *mutant.shapes, positive=mutant.positive)
-        refused = refuses(mutant.op, mutant.primal, *mutant.arguments(N))
-        return Mistake(name, True, refused, proof.status == "refuted", str(proof.counterexample or ""))
-    if not explained:
-        return Mistake(name, False, refuses(mutant.op, mutant.primal, *mutant.arguments(N)), None)
-    report = check_vjp(mutant.op, mutant.primal, *mutant.arguments(N))
-    seen = f"{report.worst.stage}: {report.worst}" if report.worst else ""
-    return Mistake(name, False, not report.ok, None, seen)
 
 
 def _rounding(op: Any, arguments: Sequence[np.ndarray]) -> float | None:

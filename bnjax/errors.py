@@ -26,5 +26,8 @@ class ArgumentError(UserError):
 
 def one_line(error: BaseException) -> str:
     """An exception as `Type: message`, the message's first line and at most 200 characters of it."""
-    text = (str(error).strip().splitlines() or [""])[0][:200]
+    try:
+        text = (str(error).strip().splitlines() or [""])[0][:200]
+    except Exception:  # of a class whose message is one itself
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bnjax.prove.algebra import Outside, Poly
-from bnjax.prove.signs import UNKNOWN
+from bnjax.prove.signs import NONNEGATIVE, UNKNOWN
 from bnjax.prove.space import Dims, Size, Space
 from bnjax.prove.tables import LARGEST
 
@@ -99,7 +99,9 @@ def summed(space: Space, a: Array, axes: set[int]) -> Array:
     kept = [k for k in range(len(a.dims)) if k not in axes]
     old = [i for k in kept for i in positions[k]]
     poly = space.field.rename(poly, {index: new for new, index in enumerate(old)})
-    return Array(tuple(a.dims[k] for k in kept), space.field.reduce(poly), a.sign)
+    empty = any(size == "0" for axis in axes for size in a.dims[axis])  # and the sum is 0
+    known = min(a.sign, NONNEGATIVE) if empty else a.sign
+    return Array(tuple(a.dims[k] for k in kept), space.field.reduce(poly), known)
 
 
 def mapped(

@@ -179,8 +179,8 @@ def _is_count(field: Field, poly: Poly) -> bool:
 
     def holds(name: str) -> bool:
         if "." in name and not field.atoms[name].boolean:
-            counts = [d.name for d in field.definitions if d.power == 1 and _is_count(field, d.value)]
-            return name in counts
+            values = (d.value for d in field.definitions if d.name == name and d.power == 1)
+            return any(_is_count(field, value) for value in values)
         return field.atoms[name].boolean or field.atoms[name].size
 
     return all(

@@ -6,6 +6,9 @@ comparison is one of these exactly, at each point, on the kink p = 0 too.  The l
 T_j = 1 for another that is largest.  A function of a value that contains truth values is taken apart, case
 by case, each under what the case implies.
 
+Where p is zero for equal indices alone, as x_i − x_j is at i = j, [p = 0] is δ_ij + (1 − δ_ij)·Z and [p > 0]
+is (1 − δ_ij)·P: there it is no comparison of data.
+
 Why it is sound.  All of this holds at every point.  Only the derivative needs more: a truth value has none
 where it changes.  So what was shown of a derivative holds where no truth value of the primal changes nearby:
 off the kinks.  The set p = 0 is such a thin one only where p is analytic for all reals, and not zero
@@ -21,6 +24,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly
+from bnjax.prove.definitions import Function
+from bnjax.prove.diagonals import apart
 from bnjax.prove.field import Field
 from bnjax.prove.functions import argument_of, function_of
 from bnjax.prove.literals import with_literals, with_readings
@@ -69,7 +74,7 @@ def _above(field: Field, poly: Poly) -> Poly:
         return field.constant(0)
     scaled, flipped = _normal(field, poly)
     truth, null = (field.apply(kind, scaled, boolean=True) for kind in (ABOVE, ZERO))
-    return field.constant(1) - truth - null if flipped else truth
+    return apart(field, scaled) * (field.constant(1) - truth - null if flipped else truth)
 
 
 def _zero(field: Field, poly: Poly) -> Poly:
@@ -87,7 +92,10 @@ def _zero(field: Field, poly: Poly) -> Poly:
     if _boolean(field, poly) is not None:
         return by_cases(field, poly, lambda case: zero(field, case))
     tie = _tie(field, poly) or _tie(field, -poly)
-    return tie or field.apply(ZERO, _normal(field, poly)[0], boolean=True)
+    if tie is not None:
+        return tie
+    scaled, elsewhere = _normal(field, poly)[0], apart(field, poly)
+    return field.constant(1) - elsewhere + elsewhere * field.apply(ZERO, scaled, boolean=True)
 
 
 def larger(field: Field, a: Poly, b: Poly) -> Poly:
@@ -209,17 +217,23 @@ def cases_of(field: Field, entry: Entry) -> list[Case]:
     if function is None or function.kind not in (ABOVE, ZERO):
         return [Case(here, {entry: 1}), Case(one - here, {entry: 0})]
     poly = argument_of(field, entry)
-    is_zero = field.apply(ZERO, poly, boolean=True)
-    null = the_entry(is_zero)
+    null = _partner(field, entry, function, ZERO)
+    is_zero = field.entry(*null)
     if function.kind == ZERO and field.sign(poly) >= NONNEGATIVE:
         return [Case(one - is_zero, {null: 0}, positive=poly), Case(is_zero, {null: 1}, null=poly)]
-    is_above = field.apply(ABOVE, poly, boolean=True)
-    top = the_entry(is_above)
+    top = _partner(field, entry, function, ABOVE)
+    is_above = field.entry(*top)
     return [
         Case(is_above, {top: 1, null: 0}, positive=poly),
         Case(one - is_above - is_zero, {top: 0, null: 0}, positive=-poly),
         Case(is_zero, {top: 0, null: 1}, null=poly),
     ]
+
+
+def _partner(field: Field, entry: Entry, function: Function, kind: str) -> Entry:
+    """The truth value of this kind of what `entry` is one of, at its own indices: p may be symmetric."""
+    name, slots = the_entry(field.apply(kind, function.argument, boolean=True))
+    return Entry(name, tuple(entry.indices[slot] for slot in slots))
 
 
 def at_zero(field: Field, poly: Poly, null: Poly) -> Poly:
@@ -268,6 +282,11 @@ def largest(field: Field, poly: Poly, over: Mapping[int, str]) -> Poly:
         ((((factor, _),), _),) = total.terms.items()
         field.rewrite(name, rule_for(factor, 1, field.constant(1)))
     return truth
+
+
+def reduced_places(function: Function) -> list[int]:
+    """Over which of its indices a largest value is taken."""
+    return [int(k) for k in function.kind.removeprefix(f"{LARGEST} over ").split(" of")[0].split(",")]
 
 
 def the_entry(poly: Poly) -> Entry:
@@ -337,7 +356,7 @@ def _tie(field: Field, poly: Poly) -> Poly | None:
     for function in [f for f in field.functions if f.kind.startswith(LARGEST)]:
         assert function.rule is not None
         bound = [place for place in range(len(field.atoms[function.name].sizes))]
-        reduced = [int(k) for k in function.kind.removeprefix(f"{LARGEST} over ").split(" of")[0].split(",")]
+        reduced = reduced_places(function)
         top = field.entry(function.name, tuple(bound)) * function.argument
         for place in reduced:
             top = field.total(top, place, field.atoms[function.name].sizes[place])

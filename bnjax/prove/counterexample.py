@@ -15,6 +15,7 @@ from jax.extend.core import ClosedJaxpr
 
 from bnjax.prove.apart import all_apart
 from bnjax.prove.exact import Arithmetic, evaluate
+from bnjax.prove.limits import ENDS
 from bnjax.prove.reals import Constant, Enclosure, NotEvaluated, disjoint, enclosure
 from bnjax.prove.sizes import Sizes, searched
 from bnjax.prove.tracing import Argument, pullback, split, trace
@@ -139,7 +140,9 @@ def _views(
     """What is compared at one size: the functions under differentiation, and called as they are."""
     try:
         programs = trace(op, primal, arguments)
-    except (Exception, SystemExit):  # a size the user's code does not take
+    except ENDS:
+        raise
+    except BaseException:  # a size the user's code does not take
         return []
     if max((math.prod(a.shape()) for a in (*arguments, *programs.cotangents)), default=1) > most:
         return []
@@ -234,7 +237,9 @@ def _in_float64(
         arrays = [jnp.asarray(_numeric(value)) for value in point.values()]
         try:
             a, b = (float(run(*arrays)[number][index]) for run in view.runs)
-        except (Exception, SystemExit):  # the user's code, in float64
+        except ENDS:
+            raise
+        except BaseException:  # the user's code, in float64
             return None
     far = abs(a - b) > 1e-9 * max(abs(a), abs(b), 1e-3)
     return (a, b) if far or math.isnan(a) != math.isnan(b) else None

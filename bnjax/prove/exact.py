@@ -227,6 +227,13 @@ def _sum(a, b):
     return a + b
 
 
+def _difference(a, b):
+    """a − b; of an element and itself a 0 that is one nearby as well."""
+    if a is b and not isinstance(a, float):
+        return Constant(0)
+    return a if _is_bottom(a) and not isinstance(b, float) else a - b
+
+
 def _select(eqn: JaxprEqn, arithmetic: Arithmetic, which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
     def pick(index, *values):
         if not 0 <= int(index) < len(values):
@@ -331,7 +338,7 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.sinh_p: _apply(lambda f, v: (f("exp", v) - f("exp", -v)) / 2),
     jaxs.sqrt_p: lambda eqn, arithmetic, a: each(arithmetic.root, a),
     jaxs.square_p: _unary(lambda v: v * v),
-    jaxs.sub_p: _binary(lambda a, b: a if _is_bottom(a) and not isinstance(b, float) else a - b),
+    jaxs.sub_p: _binary(_difference),
     jaxs.tanh_p: _apply(lambda f, v: 1 - 2 / (f("exp", 2 * v) + 1)),
     jaxs.eq_p: compare("eq"),
     jaxs.ge_p: compare("ge"),

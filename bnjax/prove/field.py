@@ -43,6 +43,7 @@ class Field(Definitions):
         self.reads_quotients = reads_quotients
         self.obligations: dict[str, Obligation] = {}
         self.decided: list[Fraction | None] = []  # the truth of each comparison, None where it has both
+        self.thin: dict[str, bool] = {}  # of comparisons (`bnjax.prove.thin`)
         self.where = ""
 
     def require(self, claim: str, discharged: bool) -> None:

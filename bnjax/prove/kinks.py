@@ -29,9 +29,7 @@ _ORDERED = 4  # arrays that grow at rates in every order
 def left_out(field: Field) -> frozenset[str]:
     """The truth values that are 1 only on a kink."""
     kinds = (TIE, ZERO)
-    return frozenset(
-        f.name for f in field.functions if f.kind.startswith(kinds) and is_thin(field, f.argument)
-    )
+    return frozenset(f.name for f in field.functions if f.kind.startswith(kinds) and is_thin(field, f))
 
 
 def words(derivation: Derivation) -> tuple[str, ...]:
@@ -103,7 +101,7 @@ def _occurring(field: Field, polys: Sequence[Poly]) -> list[Function]:
 
 
 def _words(field: Field, function: Function) -> str:
-    thin = is_thin(field, function.argument)
+    thin = is_thin(field, function)
     if function.kind.startswith((LARGEST, TIE)):
         return f"the largest of {function.argument} is attained once{'' if thin else ', or equally nearby'}"
     return f"{function.argument} {'≠ 0' if thin else 'is ≠ 0, or 0 nearby as well'}"

@@ -15,6 +15,9 @@ class TimeUp(BaseException):
     """The time is over; no `except Exception` of a user's program catches it."""
 
 
+ENDS = (KeyboardInterrupt, TimeUp)  # what of all that is raised is not the user's code's
+
+
 class TimeLimit:
     """Raises TimeUp at `deadline` (of `time.monotonic`), whatever runs then.
 

@@ -67,7 +67,9 @@ def as_sum(eqn: JaxprEqn) -> ClosedJaxpr:
             operands[consts : consts + carries],
             operands[consts + carries :],
         )
-        step = jax.vmap(lambda *row: jaxpr_as_fun(terms)(*fixed, *start, *row))
+        step = jax.vmap(
+            lambda *row: jaxpr_as_fun(terms)(*fixed, *start, *row), axis_size=eqn.params["length"]
+        )
         results = step(*rows)
         sums = [
             a if stays else a + t.sum(0) for a, t, stays in zip(start, results[:carries], held, strict=True)

@@ -7,7 +7,7 @@ than that it has these elements.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from bnjax.prove.algebra import Atom, Poly
 from bnjax.prove.field import Field
@@ -21,14 +21,21 @@ Places = dict[int, int]
 def by_position(field: Field, poly: Poly) -> list[Poly] | None:
     """The polynomial at each position of the axes that its tables index; None without one, or if too long."""
     sizes = _sizes_of_tables(field, poly)
-    if not sizes:
-        return None
-    free = {i: int(size) for i, size in _free_sizes(field, poly).items() if size in sizes}
+    parts = at_each(field, poly, {size: int(size) for size in sizes}) if sizes else None
+    return None if parts is None else list(parts.values())
+
+
+def at_each(field: Field, poly: Poly, sizes: Mapping[str, int]) -> dict[tuple[int, ...], Poly] | None:
+    """The polynomial at each position of its axes of these sizes, in numbers; those of its tables among them.
+
+    By the values of its free indices of these sizes, in order; one that is not there is 0.  None if too long.
+    """
+    free = {i: sizes[size] for i, size in sorted(free_sizes(field, poly).items()) if size in sizes}
     parts: dict[tuple[int, ...], Poly] = {}
     count = 0
     for monomial, coefficient in poly.terms.items():
         bound, entries = flatten(monomial)
-        fixed = {i: int(size) for i, size in bound.items() if size in sizes} | free
+        fixed = {i: sizes[size] for i, size in bound.items() if size in sizes} | free
         left = {i: size for i, size in bound.items() if i not in fixed}
         for places, weight in _assignments(field, entries, fixed):
             field.check_time()
@@ -39,7 +46,7 @@ def by_position(field: Field, poly: Poly) -> list[Poly] | None:
             key = tuple(places[i] for i in free)
             term = field.assemble(left, rest) * field.constant(coefficient * weight)
             parts[key] = parts.get(key, field.constant(0)) + term
-    return list(parts.values())
+    return parts
 
 
 def _sizes_of_tables(field: Field, poly: Poly) -> set[str]:
@@ -47,7 +54,8 @@ def _sizes_of_tables(field: Field, poly: Poly) -> set[str]:
     return {size for name in names if field.has_values(name) for size in field.atoms[name].sizes}
 
 
-def _free_sizes(field: Field, poly: Poly) -> dict[int, str]:
+def free_sizes(field: Field, poly: Poly) -> dict[int, str]:
+    """The sizes of the free indices that occur."""
     return {
         index: size
         for monomial in poly.terms

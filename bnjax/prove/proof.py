@@ -9,8 +9,8 @@ from bnjax.prove.tracing import Argument
 
 _TRUSTED = (
     "Trusted: JAX's tracing, and the meaning given to each primitive over the reals (casts between float "
-    "types of 16 bits and more are identities; sizes and counts of elements are below 2³¹, other integers "
-    "are shown to fit their dtype; erf has the slope at 0 that JAX's rule gives it, 2/√π rounded).\n"
+    "types of 16 bits and more are identities; sizes, and what is computed of them, are below 2³¹, other "
+    "integers are shown to fit their dtype; erf has the slope at 0 that JAX's rule gives it, 2/√π rounded).\n"
     "Not covered: XLA's compilation, and the rounding, overflow and underflow of floating point.\n"
     "Outside the claim: what a function does only where it is not traced, in another dtype than float32, on "
     "a later trace (state that it keeps), differentiated in some of its arguments only (symbolic_zeros) or "

@@ -93,7 +93,7 @@ def _off_thin_kinks(seen: Examination) -> Examination:
     """The same, unless no point is found that lies on no kink: then the proof might be of nothing."""
     asked = (seen.op, seen.primal, seen.arguments, seen.deadline)
     if seen.compares and not is_decided_somewhere(*asked):
-        reason = "wherever it was looked at, numbers that are compared are equal"
+        reason = "no point was found at which all numbers are defined, and none that are compared are equal"
         seen.proof = replace(seen.proof, status="refused", reason=reason)
     return seen
 

@@ -1,12 +1,11 @@
 """What Python asks of a symbolic size while a program is traced.
 
 JAX answers `n == 7` of a symbol n by False, without a word: the program that it traces then is the one of
-n ≠ 7.  Here such a question becomes an equation, "n − 7 = 0", and where that is not to be had (a hash, a
-type, an exception that the program catches) a text, so that the prover can look at the other branch or say
-that it did not.  Only the user's code is heard: JAX asks as well, of sizes 1, and is trusted with it.
+n ≠ 7.  Here such a question becomes an equation, "n − 7 = 0", and where that is not to be had (a hash, an
+attribute, an exception that the program catches) a text, so that the prover can look at the other branch or
+say that it did not.  Only the user's code is heard: JAX asks as well, of sizes 1, and is trusted with it.
 
-`type(n)` is a question that no method of the size hears.  For it `types_heard` puts a listener in the place
-of `type` in the modules of the user's code; a program that is another one then is not to be proved.
+What no method of a size hears is `bnjax.prove.overheard`'s.
 """
 
 import contextlib
@@ -16,8 +15,8 @@ import pathlib
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from types import CodeType, FrameType, ModuleType
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +27,7 @@ from jax._src.export.shape_poly import _DimExpr as SymbolicSize
 _ASKERS_OF_OTHERS = (sysconfig.get_paths()["stdlib"], str(pathlib.Path(np.__file__).parent), "<frozen")
 _TRUSTED = tuple(str(pathlib.Path(m.__file__ or "").parent) for m in (jax, jaxlib))
 _OURS = str(pathlib.Path(__file__).parent)
+_ANSWERS = ("array_equal", "array_equiv")  # by the shapes, and without an exception
 # what a symbolic size can do for some operands only, and what an int can do and it cannot: the program may
 # catch the exception
 _MAY_RAISE = (
@@ -43,7 +43,7 @@ _BINARY = (
     "__and__", "__rand__", "__or__", "__ror__", "__xor__", "__rxor__", "__lshift__", "__rlshift__",
     "__rshift__", "__rrshift__",
 )  # fmt: skip
-_LOCK = threading.RLock()
+LOCK = threading.RLock()
 _ABSENT = object()
 
 
@@ -67,7 +67,7 @@ def recorded() -> Iterator[list[Question]]:
             questions.setdefault((zero, text), Question(zero, text, f"{line} ({frame.f_code.co_name})"))
 
     found: list[Question] = []
-    with _LOCK:
+    with LOCK:
         hooks = _hooks(note)
         before = {name: SymbolicSize.__dict__.get(name, _ABSENT) for name in hooks}
         for name, hook in hooks.items():
@@ -85,19 +85,28 @@ def recorded() -> Iterator[list[Question]]:
 
 def _asker(frame: FrameType | None) -> FrameType | None:
     """The frame of the user's code that asks; None if it is JAX that asks."""
-    while frame is not None and _kind(frame.f_code) == "passes on":
+    answered = False  # whether JAX's answer is made of the one that the size gives
+    while frame is not None:
+        kind = kind_of(frame.f_code)
+        answered |= frame.f_code.co_name in _ANSWERS and kind == "trusted"
+        if kind == "user":
+            return frame
+        if kind == "trusted" and not answered:
+            return None
         frame = frame.f_back
-    return frame if frame is not None and _kind(frame.f_code) == "user" else None
+    return None
 
 
 @functools.lru_cache(maxsize=10_000)
-def _kind(code: CodeType) -> str:
+def kind_of(code: CodeType) -> str:
+    """Whose code it is: "user", "trusted" (JAX's and ours), or "passes on" what the user asks."""
     if code.co_filename == "<string>" and code.co_name.startswith("__"):  # methods that a dataclass is given
         return "passes on"
-    return _kind_of_file(code.co_filename)
+    return kind_of_file(code.co_filename)
 
 
-def _kind_of_file(filename: str) -> str:
+def kind_of_file(filename: str) -> str:
+    """As `kind_of`, of the code in a file."""
     if filename.startswith((*_TRUSTED, _OURS)):
         return "trusted"
     packaged = "site-packages" in filename or "dist-packages" in filename
@@ -106,60 +115,6 @@ def _kind_of_file(filename: str) -> str:
     ):
         return "passes on"
     return "user"
-
-
-@contextlib.contextmanager
-def types_heard(functions: Sequence[Callable[..., Any]]) -> Iterator[list[Question]]:
-    """Where the user's code, of which `functions` are, asks meanwhile for the `type` of a symbolic size."""
-    questions: dict[str, Question] = {}
-
-    def note() -> None:
-        frame = sys._getframe(2)
-        line = f"{pathlib.Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({frame.f_code.co_name})"
-        questions.setdefault(line, Question("", "type of a size", line))
-
-    found: list[Question] = []
-    with _LOCK:
-        listener = _listener(note)
-        places = [place for place in _namespaces(functions) if "type" not in place]
-        for place in places:
-            place["type"] = listener
-        try:
-            yield found
-        finally:
-            for place in places:
-                place.pop("type", None)
-            found.extend(questions.values())
-
-
-def _namespaces(functions: Sequence[Callable[..., Any]]) -> list[dict[str, Any]]:
-    """The global names of the user's modules, and of `functions`."""
-    named = [vars(module) for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
-    named = [names for names in named if names.get("__file__") or names.get("__name__") == "__main__"]
-    named = [names for names in named if _kind_of_file(str(names.get("__file__"))) == "user"]
-    named += [names for f in functions if isinstance(names := getattr(f, "__globals__", None), dict)]
-    return list({id(names): names for names in named}.values())
-
-
-def _listener(note: Callable[[], None]) -> type:
-    """What does as `type` does, and tells of sizes; `type(n)` in the user's code calls it."""
-
-    class Listening(type):
-        def __call__(cls, *args: Any, **keywords: Any) -> Any:
-            if cls is not listener:  # a metaclass made of it
-                return super().__call__(*args, **keywords)
-            if len(args) == 1 and type(args[0]) is SymbolicSize:
-                note()
-            return type(*args, **keywords)
-
-        def __instancecheck__(cls, instance: Any) -> bool:
-            return isinstance(instance, type)
-
-        def __subclasscheck__(cls, subclass: type) -> bool:
-            return issubclass(subclass, type)
-
-    listener = Listening("type", (type,), {})
-    return listener
 
 
 Note = Callable[[str, str], None]
@@ -194,7 +149,7 @@ def _hooks(note: Note) -> dict[str, Callable[..., Any]]:
     def __getattribute__(self: Any, name: str) -> Any:
         if name == "__class__":
             note("", "isinstance of a size")
-        elif not hasattr(int, name):  # in answer to hasattr, or to be caught
+        else:  # an int has it and a size has not, or the other way round, or it is another
             note("", f".{name} of a size")
         return attribute(self, name)
 

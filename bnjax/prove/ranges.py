@@ -1,8 +1,8 @@
 """Which numbers a dtype holds: an integer is a number only while it is known to fit, a constant likewise.
 
-Each integer array carries the least and the largest value that it may have.  A size, and a count of
-elements, are taken to be below 2³¹, which the claim says; whatever else may leave its dtype's range would
-wrap, and is refused by name.
+Each integer array carries the least and the largest value that it may have.  A size, and what is computed of
+sizes before JAX is given it, are taken to be below 2³¹, which the claim says; whatever else may leave its
+dtype's range would wrap, and is refused by name.
 """
 
 import itertools

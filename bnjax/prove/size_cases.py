@@ -17,11 +17,12 @@ from bnjax.prove.algebra import Outside
 from bnjax.prove.derivation import Derivation, derive
 from bnjax.prove.field import Obligation
 from bnjax.prove.interpreter import Refusal
-from bnjax.prove.limits import TimeUp
+from bnjax.prove.limits import ENDS, TimeUp
+from bnjax.prove.overheard import overheard
 from bnjax.prove.proof import Proof
-from bnjax.prove.questions import Question, recorded, types_heard
+from bnjax.prove.questions import Question, recorded
 from bnjax.prove.sizes import points, solutions, solved, substituted, value, words
-from bnjax.prove.thin import is_alike_at_each_size
+from bnjax.prove.thin import exceptions
 from bnjax.prove.tracing import (
     Argument,
     Programs,
@@ -35,6 +36,7 @@ from bnjax.prove.tracing import (
 DUALITY = "⟨dy, Jv⟩ = ⟨VJP(dy), v⟩"
 _CASES = 24  # cases that questions may make
 _ASKED = (4, 6, 7, 9, 10, 11, 12)  # traced too where a question is no equation
+_COMPARED = (4, 6, 7, 10, 12, 13, 16)  # cheap to trace where the general program is proved of each size
 
 
 class Piece(NamedTuple):
@@ -46,6 +48,7 @@ class Piece(NamedTuple):
     questions: tuple[Question, ...] = ()
     programs: Programs | None = None
     any_size: bool = False  # what was shown holds of each size, with nothing taken for granted of it
+    apart: tuple[Mapping[str, int], ...] = ()  # sizes of which it does not hold
 
     @property
     def where(self) -> str:
@@ -106,6 +109,9 @@ def examine(
     if whole.programs is not None:
         seen.held = held_constant(whole.programs)
     _look_into_questions(seen, whole)
+    if seen.general is not None:  # not every question is heard
+        seen.numbers += [dict.fromkeys(seen.symbols, number) for number in _COMPARED if seen.symbols]
+    _join_apart(seen, whole)
     _join_numbers(seen, 0)
     if seen.shown and whole.programs is not None:
         proved = len(seen.numbers)
@@ -113,6 +119,16 @@ def examine(
             _leave_open(seen, whole, question)
         _join_numbers(seen, proved)
     return seen
+
+
+def _join_apart(seen: Examination, piece: Piece) -> None:
+    """The programs traced at the sizes that what was shown does not hold of, and in their turn theirs."""
+    for sizes in piece.apart:
+        if seen.shown:
+            made = _piece(seen, {**piece.sizes, **sizes})
+            _suspect(seen, made.sizes)
+            _join(seen, made)
+            _join_apart(seen, made)
 
 
 def _join_numbers(seen: Examination, start: int) -> None:
@@ -230,12 +246,14 @@ def _join(seen: Examination, piece: Piece) -> None:
 def _trace_again(seen: Examination, before: Programs) -> list[Question]:
     """A function that keeps state, or draws at random, is another program the next time.
 
-    Where Python asks for the type of a size is heard meanwhile.
+    What Python asks of a size without calling it is heard meanwhile.
     """
     try:
-        with types_heard((seen.op, seen.primal)) as questions:
+        with overheard((seen.op, seen.primal)) as questions:
             after = trace(seen.op, seen.primal, seen.arguments)
-    except (Exception, SystemExit) as error:
+    except ENDS:
+        raise
+    except BaseException as error:
         seen.proof = Proof("refused", "", reason=f"traced again, it failed: {one_line(error)}")
         return []
     if fingerprint(before) != fingerprint(after):
@@ -253,7 +271,9 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
     try:
         with recorded() as questions:
             programs = trace(seen.op, seen.primal, arguments)
-    except (Exception, SystemExit) as error:  # the user's code, at shapes it may never have seen
+    except ENDS:
+        raise
+    except BaseException as error:  # the user's code, at shapes it may never have seen
         reason = f"tracing failed: {one_line(error)}"
         return Piece(sizes, Proof("refused", "", reason=reason), questions=tuple(questions))
     if seen.general is not None and seen.shown and is_instance(programs, seen.general, sizes):
@@ -271,16 +291,17 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
         failing = ""
     left_out = kinks.left_out(derivation.field)
     seen.compares |= bool(left_out)
-    # a comparison of sizes has another outcome at some; what is thin at most of them may not be at small ones
-    thin = (f.argument for f in derivation.field.functions if f.name in left_out)
-    any_size = not derivation.space.equations and all(map(is_alike_at_each_size, thin))
+    # a comparison of sizes has another outcome at some; what is thin at most of them may not be at others
+    thin = [f for f in derivation.field.functions if f.name in left_out]
+    apart = [sizes for f in thin for sizes in exceptions(derivation.field, f)]
+    any_size = not derivation.space.equations and not apart
     questions += [Question(zero, claim, "") for zero, claim in derivation.space.equations]
     obligations = tuple(derivation.field.obligations.values())
     status = "proved" if all(o.discharged for o in obligations) else "conditional"
     proof = Proof(status, "", obligations, kinks=kinks.words(derivation))
     if failing:
         proof = replace(proof, status="refused", reason=f"{failing} was not shown")
-    return Piece(sizes, proof, bool(failing), tuple(questions), programs, any_size)
+    return Piece(sizes, proof, bool(failing), tuple(questions), programs, any_size, tuple(apart))
 
 
 def _with_quotients(seen: Examination, exactly: Derivation, failing: str) -> tuple[Derivation, str]:

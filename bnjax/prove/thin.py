@@ -1,44 +1,141 @@
-"""Which sets p = 0 are thin: so small that a derivative may be left out on them, whatever the size.
+"""Which comparisons change on a thin set alone: so small that a derivative may be left out on it.
 
-It is one where p is analytic for all reals, and not zero everywhere.
+The set p = 0 is thin where p is analytic for all reals, and not zero everywhere.  Whether it is depends on
+the sizes (x_i minus the mean is 0 at n = 1) and on the indices (x_i − x_j is 0 at i = j).
 """
 
+import itertools
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import NamedTuple
+
 from bnjax.prove.algebra import Poly
+from bnjax.prove.comparisons import LARGEST, TIE, reduced_places
+from bnjax.prove.definitions import Function
+from bnjax.prove.diagonals import Pairs, arrangements, merged, zero_where_equal
 from bnjax.prove.field import Field
 from bnjax.prove.functions import function_of
 from bnjax.prove.monomials import Entry, Monomial, Sum, entries_of
+from bnjax.prove.positions import at_each, free_sizes
 from bnjax.prove.signs import POSITIVE
 
-_SUMS = 3  # multiplied with each other in a polynomial that is 0 on a thin set
+_SUMS = 3  # multiplied with each other in what is 0 on a thin set; and the sizes that are written out
 
 
-def is_thin(field: Field, poly: Poly) -> bool:
-    """Whether `poly` is analytic for all values of its atoms, and 0 everywhere at no size of its own.
+class _Gap(NamedTuple):
+    """What is 0 where a comparison changes, but where some pair of its indices is equal, or every one."""
 
-    With at most three sums in a product, its monomials are independent functions at sizes ≥ 4 (as products of
-    power sums are); smaller ones are proved as numbers.  So it is enough that one coefficient is not 0.
+    poly: Poly
+    pairs: Pairs
+    some: bool
+
+    def is_left_out(self, equal: Callable[[int, int], bool]) -> bool:
+        """Whether nothing is said where these indices are equal."""
+        found = [equal(i, j) for i, j in self.pairs]
+        return bool(found) and (any(found) if self.some else all(found))
+
+
+def is_thin(field: Field, function: Function) -> bool:
+    """Whether a comparison, or which number is the largest, changes on a thin set alone, at most sizes."""
+    if function.name not in field.thin:
+        gap = _gap(field, function)
+        analytic = _are_analytic(field, gap.poly)
+        field.thin[function.name] = analytic and _is_somewhere_nonzero(field, gap, {})
+    return field.thin[function.name]
+
+
+def exceptions(field: Field, function: Function) -> list[dict[str, int]]:
+    """Sizes at which it may not, though it is thin at others: numbers for some of the symbols."""
+    gap = _gap(field, function)
+    symbols = sorted(s for s in _sizes_in_sums(field, gap.poly) if not s.isdigit())
+    found: list[dict[str, int]] = []
+    for count in range(1, len(symbols) + 1):
+        for chosen in itertools.combinations(symbols, count):
+            for numbers in itertools.product(range(1, _SUMS + 1), repeat=count):
+                sizes = dict(zip(chosen, numbers, strict=True))
+                if not any(known.items() <= sizes.items() for known in found):
+                    found += [] if _is_somewhere_nonzero(field, gap, sizes) else [sizes]
+    return found
+
+
+def _gap(field: Field, function: Function) -> _Gap:
+    if not function.kind.startswith((LARGEST, TIE)):
+        poly = function.argument
+        return _Gap(poly, zero_where_equal(field, poly), some=True)
+    if function.kind.startswith(TIE):
+        (function,) = (f for f in field.functions if function.kind == f"{TIE} for {f.name} of")
+    poly, free = function.argument, sorted(function.argument.free())
+    other = {place: len(free) + place for place in reduced_places(function)}
+    renamed = field.rename(poly, {i: other.get(i, i) for i in free})
+    return _Gap(field.reduce(poly - renamed), tuple(other.items()), some=False)
+
+
+def _sizes_in_sums(field: Field, poly: Poly) -> set[str]:
+    """The sizes that a polynomial is another for, not only longer."""
+    sums = {size for m in poly.terms for f, _ in m if isinstance(f, Sum) for size in f.sizes}
+    return sums | {name for name in poly.names() if field.atoms[name].size}
+
+
+def _is_somewhere_nonzero(field: Field, gap: _Gap, numbers: Mapping[str, int]) -> bool:
+    """Whether it is not 0 for all data, with these numbers for sizes, and whichever indices are equal."""
+    given = {size for name in gap.poly.names() for size in field.atoms[name].sizes if size.isdigit()}
+    small = {size: int(size) for size in given if int(size) <= _SUMS} | dict(numbers)
+    ways = arrangements(field, gap.poly)
+    return ways is not None and all(_has_values(field, gap, way, small) for way in ways)
+
+
+def _has_values(field: Field, gap: _Gap, way: Mapping[int, int], small: Mapping[str, int]) -> bool:
+    """With at most three sums in a product, its monomials are independent functions at sizes ≥ 4 (as products
+    of power sums are), so it is enough that one coefficient is not 0; along smaller axes it is written out.
     """
+    poly = _with_numbers(merged(field, gap.poly, way), small)
+    sizes = {i: small[size] for i, size in sorted(free_sizes(field, poly).items()) if size in small}
+    parts = at_each(field, poly, small)
+    if parts is None:
+        return False
+    for place in itertools.product(*map(range, sizes.values())):
+        at = dict(zip(sizes, place, strict=True))
+
+        def equal(i: int, j: int, at: Mapping[int, int] = at) -> bool:
+            i, j = way[i], way[j]
+            return i == j or (i in at and j in at and at[i] == at[j])
+
+        if not gap.is_left_out(equal) and not (place in parts and _has_a_coefficient(field, parts[place])):
+            return False
+    return True
+
+
+def _with_numbers(poly: Poly, sizes: Mapping[str, int]) -> Poly:
+    """`poly` with numbers for the size symbols in its coefficients."""
+    result = poly.ring.constant(0)
+    for monomial, coefficient in poly.terms.items():
+        for factor, power in monomial:
+            if isinstance(factor, Entry) and factor.name in sizes:
+                coefficient *= Fraction(sizes[factor.name]) ** power
+        rest = tuple(f for f in monomial if not (isinstance(f[0], Entry) and f[0].name in sizes))
+        result += Poly(poly.ring, {rest: coefficient})
+    return result
+
+
+def _has_a_coefficient(field: Field, poly: Poly) -> bool:
+    """Whether a product of data has one term alone, and so a coefficient that is 0 at no size; or a number."""
+    if poly.constant():
+        return True
     coefficients: dict[Monomial, int] = {}
     for monomial in poly.terms:
-        data = tuple(f for f in monomial if not (isinstance(f[0], Entry) and field.atoms[f[0].name].size))
+        data = tuple(f for f in monomial if not (isinstance(f[0], Entry) and _is_size(field, f[0].name)))
         coefficients[data] = coefficients.get(data, 0) + 1
         if sum(power for factor, power in data if isinstance(factor, Sum)) > _SUMS:
             return False
-    never_zero = any(terms == 1 for data, terms in coefficients.items() if data)
-    return never_zero and _are_analytic(field, poly)
+    return any(terms == 1 for data, terms in coefficients.items() if data)
 
 
-def is_alike_at_each_size(poly: Poly) -> bool:
-    """Whether it is 0 everywhere at each size or at none: x_i, and not Σ_i x_i − x_j, or (n − 7)·x_i."""
-    atoms = poly.ring.atoms
-    entries = {entry for monomial in poly.terms for entry, _ in entries_of(monomial)}
-    sums = (f for monomial in poly.terms for f, _ in monomial if isinstance(f, Sum))
-    apart = len({entry.name for entry in entries}) == len(entries)
-    return (
-        apart
-        and not any(atoms[e.name].size for e in entries)
-        and not any(not size.isdigit() for factor in sums for size in factor.sizes)
-    )
+def _is_size(field: Field, name: str) -> bool:
+    """Whether an atom is a size, or made of sizes and numbers alone."""
+    made_of = [d.value for d in field.definitions if d.name == name]
+    made_of += [f.argument for f in field.functions if f.name == name]
+    inner = {part for value in made_of for part in value.names()}
+    return field.atoms[name].size or (bool(made_of) and all(_is_size(field, part) for part in inner))
 
 
 def _are_analytic(field: Field, poly: Poly) -> bool:

@@ -144,7 +144,7 @@ def _wrong_bounds(mutant: GradientBounds) -> Mistake:
 
 
 def _examine(claim: Any, mistakes: Iterable[Mistake]) -> dict[str, Any]:
-    """What is found of a theorem or a lemma, but for its name; the mistakes, which may be waited for, last."""
+    """What is found of a theorem or a lemma, but for its name; its mistakes last, as they are waited for."""
     proof = prove_vjp(claim.op, claim.primal, *claim.shapes, positive=claim.positive)
     arguments = example(claim, _SIZES)
     where = f", at {proof.where}" if proof.where else ""

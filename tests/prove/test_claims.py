@@ -149,6 +149,29 @@ def test_the_end_of_the_program_is_a_refusal_and_an_interruption_is_none():
         prove_vjp(interrupted, identity, "n")
 
 
+class Unspeakable(Exception):
+    def __str__(self):
+        raise self
+
+
+class NoException(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [Unspeakable, NoException, GeneratorExit])
+def test_whatever_a_program_raises_is_a_refusal(error):
+    def raises(x):
+        raise error
+
+    def backward(args, dy):
+        if dy.shape == (5,):
+            raise error
+        return (dy,)
+
+    assert prove_vjp(raises, identity, "n").status == "refused"
+    assert prove_vjp(with_rule(identity, backward), identity, "n").status == "conditional"
+
+
 def sleeping(x):
     time.sleep(60)
     return x

@@ -128,3 +128,11 @@ def test_a_rule_that_sums_in_a_loop_is_proved_and_a_wrong_one_is_not():
     wrong = with_rule(plain, lambda args, dy: backward(args, dy, 2))
     assert prove_vjp(right, plain, "n m", "m").status == "proved"
     assert prove_vjp(wrong, plain, "n m", "m").status in ("refused", "refuted")
+
+
+def test_a_loop_over_nothing_but_its_count():
+    def primal(x):
+        return lax.scan(lambda total, _: (total + x, None), 0 * x, None, length=5)[0]
+
+    assert prove_vjp(with_rule(primal, lambda args, dy: (5 * dy,)), primal, "n").status == "proved"
+    assert prove_vjp(with_rule(primal, lambda args, dy: (4 * dy,)), primal, "n").status == "refuted"

@@ -1,5 +1,6 @@
 """What Python asks of a size: each answer is proved, or said; a rule wrong at some size only is found."""
 
+import contextlib
 import functools
 import math
 import operator
@@ -136,7 +137,21 @@ TYPES = {
     "type(n).__mro__": lambda x: int in type(x.shape[0]).__mro__ and x.shape[0] > 2000,
     "__class__": lambda x: x.shape[0].__class__ is int and x.shape[0] > 2000,
     "an attribute that an int has not": lambda x: not hasattr(x.shape[0], "scope") and x.shape[0] > 2000,
+    "an attribute that an int has": lambda x: hasattr(x.shape[0], "bit_length") and x.shape[0] > 2000,
+    "what an int is by default": lambda x: getattr(x.shape[0], "real", 0) > 2000,
+    "is_symbolic_dim": lambda x: not export.is_symbolic_dim(x.shape[0]) and x.shape[0] > 2000,
+    "a reshape that JAX refuses": lambda x: succeeds(lambda: x.reshape(-1, 2003)),
+    "a product that JAX refuses": lambda x: succeeds(lambda: jnp.dot(x, jnp.ones(2003))),
+    "rows that JAX refuses": lambda x: succeeds(lambda: [list(x)]) and x.shape[0] > 2000,
 }
+
+
+def succeeds(function):
+    try:
+        function()
+    except Exception:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("asked", TYPES.values(), ids=TYPES)
@@ -149,6 +164,33 @@ def test_where_the_type_of_a_size_is_asked_for_nothing_is_proved_without_a_condi
     proof = prove_vjp(with_rule(jnp.square, backward), jnp.square, "n")
     assert proof.status == "conditional", str(proof)
     assert "test_sizes.py" in str(proof)
+
+
+def test_where_jax_compares_shapes_and_says_no_it_is_asked_too():
+    def backward(args, dy):
+        (x,) = args
+        return (jnp.where(jnp.array_equal(0 * x, jnp.zeros(2003)), 3, 2) * x * dy,)
+
+    proof = prove_vjp(with_rule(jnp.square, backward), jnp.square, "n")
+    assert proof.status == "conditional"
+    assert "2003" in proof.claim
+
+
+def test_an_exception_of_the_users_own_is_no_question():
+    def primal(x):
+        with contextlib.suppress(KeyError):
+            {}["x"]
+        return x * next(iter((1.0,)))
+
+    assert prove_vjp(primal, primal, "n").status == "proved"
+
+
+@pytest.mark.parametrize("size", [4, 13, 16])
+def test_a_size_that_no_question_names_is_tried(size):
+    def backward(args, dy):
+        return ((3 if args[0].shape[0] is size else 2) * args[0] * dy,)
+
+    assert prove_vjp(with_rule(jnp.square, backward), jnp.square, "n").status == "refuted"
 
 
 def test_types_of_other_things_may_be_asked_for():

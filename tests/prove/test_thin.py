@@ -1,0 +1,160 @@
+"""Comparisons of an array with itself, of sizes, of what is zero at some sizes only: no wrong rule passes.
+
+The kinks that a proof leaves out must be thin at every size and for all indices.
+"""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from bnjax.prove import prove_vjp
+from tests.prove.rules import with_rule
+
+
+def doubled(larger, than, or_equal=False):
+    """2x where larger(x) > than(x), else x; its slope `or_equal`, ≥ for >."""
+
+    def primal(x):
+        return jnp.where(larger(x) > than(x), 2 * x, x)
+
+    def backward(args, dy):
+        compare = jnp.greater_equal if or_equal else jnp.greater
+        return (jnp.where(compare(larger(*args), than(*args)), 2 * dy, dy),)
+
+    return with_rule(primal, backward), primal
+
+
+def ranked(compare):
+    def rank(x, compare):
+        return jnp.sum(compare(x[..., :, None], x[..., None, :]), -1)
+
+    def primal(x):
+        return x * rank(x, jnp.greater)
+
+    return with_rule(primal, lambda args, dy: (dy * rank(*args, compare),)), primal
+
+
+ITSELF = {
+    "x and its transpose, 3 3": (lambda x: x, lambda x: x.T, "3 3"),
+    "x and its transpose, n n": (lambda x: x, lambda x: x.T, "n n"),
+    "x and its transpose, N 4 4": (lambda x: x, lambda x: x.swapaxes(1, 2), "N 4 4"),
+    "x and its first": (lambda x: x, lambda x: x[0], "4"),
+    "x and its last column": (lambda x: x, lambda x: x[:, 2:], "n 3"),
+}
+
+
+@pytest.mark.family
+@pytest.mark.parametrize("name", ITSELF)
+def test_an_element_is_never_larger_than_itself(name):
+    larger, than, shape = ITSELF[name]
+    assert prove_vjp(*doubled(larger, than), shape).status == "proved"
+    assert prove_vjp(*doubled(larger, than, or_equal=True), shape).status == "refuted"
+
+
+@pytest.mark.family
+@pytest.mark.parametrize("shape", ["3", "n", "n 4"])
+def test_the_rank_of_an_element_does_not_count_itself(shape):
+    assert prove_vjp(*ranked(jnp.greater), shape).status == "proved"
+    assert prove_vjp(*ranked(jnp.greater_equal), shape).status == "refuted"
+
+
+SIZES = {
+    "√n and 20": (lambda x: jnp.sqrt(1.0 * x.shape[0]), lambda x: 20.0, "n"),
+    "log n and log 400": (lambda x: jnp.log(1.0 * x.shape[0]), lambda x: jnp.log(400.0), "n"),
+    "1/(n + 1) and 1/16": (lambda x: 1 / (x.shape[0] + 1.0), lambda x: 0.0625, "n"),
+    "√n·x and 20·x": (lambda x: jnp.sqrt(1.0 * x.shape[0]) * x, lambda x: 20 * x, "n"),
+    "x and its mean, equal at n = 1": (lambda x: x, lambda x: x.mean(), "n"),
+    "its third moment, 0 at n = 2": (
+        lambda x: jnp.sum((x - x.mean()) ** 3), lambda x: (2 - x.shape[0]) * x.sum(), "n"
+    ),
+    "a sum, and what it is at (1, 4)": (
+        lambda x: x.sum(0), lambda x: x - (x.shape[1] - 4.0) * x, "n m"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.family
+@pytest.mark.parametrize("name", SIZES)
+def test_what_is_equal_at_one_size_is_no_kink_there(name):
+    """At that size the rule is wrong for every x."""
+    assert prove_vjp(*doubled(*SIZES[name][:2], or_equal=True), SIZES[name][2]).status in (
+        "refused",
+        "refuted",
+    )
+
+
+def test_a_kink_at_most_sizes_is_one_at_them():
+    proof = prove_vjp(*doubled(lambda x: x, lambda x: x.mean()), "n")
+    assert proof.status == "proved"
+    assert proof.kinks
+
+
+def pairs_of(loss, backward):
+    def primal(x):
+        return jnp.sum(loss(x[:, None] - x[None]))
+
+    return with_rule(primal, backward), primal
+
+
+def slopes(compare, distance=0.0):
+    def backward(args, dy):
+        steep = jnp.where(compare(args[0][:, None] - args[0][None] + distance, 0), dy, 0.0)
+        return (steep.sum(1) - steep.sum(0),)
+
+    return backward
+
+
+def test_losses_of_pairs():
+    relu, hinge = (lambda d: jnp.maximum(d, 0)), (lambda d: jnp.maximum(d + 1, 0))
+    for shape in ("4", "n"):
+        assert prove_vjp(*pairs_of(relu, slopes(jnp.greater)), shape).status == "proved"
+    assert prove_vjp(*pairs_of(hinge, slopes(jnp.greater, 1.0)), "n").status == "proved"
+    assert prove_vjp(*pairs_of(hinge, slopes(jnp.greater, 2.0)), "n").status == "refuted"
+    assert prove_vjp(*pairs_of(jnp.abs, slopes(jnp.greater)), "n").status == "refuted"  # half of it
+
+
+def test_two_that_are_always_largest_together():
+    """−x_j·x_k is the largest of all at (j, k) and at (k, j): a mask counts both."""
+
+    def primal(x):
+        return jnp.max(-x[:, None] * x[None])
+
+    def backward(args, dy):
+        (x,) = args
+        mask = jnp.where(-x[:, None] * x[None] == primal(x), dy, 0.0)
+        return (-(mask + mask.T) @ x,)
+
+    assert prove_vjp(with_rule(primal, backward), primal, "3").status in ("refused", "refuted")
+
+
+def test_kinks_of_a_symmetric_array():
+    """One truth value at (i, j) and at (j, i); to look for its case at one of them never ended."""
+
+    def primal(x):
+        return jnp.sum(jnp.clip(x[:, None] * x[None], -1, 1))
+
+    def backward(args, dy):
+        (x,) = args
+        inside = jnp.abs(x[:, None] * x[None]) < 1
+        return (2 * dy * jnp.sum(jnp.where(inside, x[None], 0), 1),)
+
+    assert prove_vjp(with_rule(primal, backward), primal, "n").status == "proved"
+
+
+def test_an_empty_sum_is_not_positive():
+    def primal(x):
+        return 1 / (x * x + jnp.sum(jnp.ones(0)))
+
+    proof = prove_vjp(primal, primal, "n")
+    assert proof.status == "conditional"
+    assert any("≠ 0" in o.claim for o in proof.obligations if not o.discharged)
+
+
+def test_a_count_of_what_a_mask_keeps_in_a_mean_of_what_a_function_is_masked_by():
+    """Each definition was looked at for each other."""
+
+    def primal(z, keep):
+        kept = jnp.where(keep, jax.nn.logsumexp(z, -1), 0)
+        return jnp.sum(kept) / jnp.maximum(keep.sum(), 1)
+
+    assert prove_vjp(primal, primal, "n C", "bool: n").status == "conditional"

@@ -16,7 +16,7 @@ from bnjax.train.seeds import Cell, Row, headroom, recipes, wilson
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
-GRIDS = ("lift-cifar10", "lift-cifar10-momentum")
+GRIDS = ("best-rate", "lift-cifar10", "lift-cifar10-momentum")
 MAP, LANDSCAPE, WHOLE = "map", "landscape", "whole"
 _RECIPE = ("norm", "learning_rate", "momentum", "init", "seed", "epochs")
 _EPOCHS = (*range(1, 8), 30)
@@ -34,6 +34,7 @@ The files are made again, `DIR` being where CIFAR-10 lies, by
 | `bnjax bench` | steps, layers, memory, precision |
 | `python experiments/map.py --data-dir DIR RUNS`, then `--write results/map RUNS` | the map, the headroom |
 | `python experiments/whole_runs.py --data-dir DIR RUNS`, then `--write results/whole RUNS` | whole runs |
+| `python experiments/best_rate.py --data-dir DIR RUNS`, then `--write results/best-rate RUNS` | rates |
 | `python experiments/landscape.py --data-dir DIR` | the two explanations, and what freezes |
 | `bnjax lift --dataset cifar10 --data-dir DIR --epochs 3` | the lift, `--momentum 0.9` the other |
 """
@@ -140,7 +141,7 @@ def _refused(rows: list[dict[str, Any]], checker: str) -> str:
 
 
 def runs() -> Iterator[str]:
-    """The runs of both lifts."""
+    """The runs of both lifts, and those that chose the best recipe's rates."""
     for folder in GRIDS:
         rows = [
             [

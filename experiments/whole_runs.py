@@ -3,14 +3,15 @@
     python experiments/whole_runs.py --data-dir DIR results/whole/runs       # runs what is not done yet
     python experiments/whole_runs.py --write results/whole results/whole/runs  # what is done: summary, figure
 
-In the order in which they are wanted; started again it goes on after the last whole epoch, and several
+One seed of every plan first, then the next; started again it goes on after the last whole epoch, and several
 processes may share the folder.  published.json holds what the chapter's code base printed of its own runs.
 """
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -22,24 +23,35 @@ from bnjax.train.files import make_folder, replace_text
 from bnjax.train.plots import COLORS, LABELS, save
 
 PUBLISHED = Path(__file__).with_name("published.json")
-# recipe, learning rate, seeds
-ORDER: list[tuple[Recipe, float, range]] = [
-    ("chapter", 0.1, range(3)),
-    ("chapter", 0.002, range(3)),
-    ("best", 0.05, range(3)),
-    ("plain", 0.1, range(1)),
-    ("plain", 0.02, range(1)),
+
+
+class Plan(NamedTuple):
+    """A recipe, the learning rate of each network, and how many seeds are wanted."""
+
+    recipe: Recipe
+    rates: Mapping[Norm, float]
+    seeds: int
+
+
+PLANS = [
+    Plan("chapter", {"batch": 0.1, "none": 0.1}, 3),
+    Plan("chapter", {"batch": 0.002, "none": 0.002}, 3),
+    Plan("best", {"batch": 0.02, "none": 0.01}, 3),  # the best of results/best-rate
+    Plan("plain", {"batch": 0.1, "none": 0.1}, 1),
+    Plan("plain", {"batch": 0.02, "none": 0.02}, 1),
 ]
 
 
 def configs() -> dict[str, Config]:
-    """The runs by name, in their order."""
+    """The runs by name, in their order: one seed of every plan, then the next."""
     found = {}
-    for recipe, rate, seeds in ORDER:
-        for seed in seeds:
-            for norm in get_args(Norm):
-                config = Config.of(recipe=recipe, dataset="cifar10", norm=norm, learning_rate=rate, seed=seed)
-                found[f"{recipe}-{folder(config)}"] = config
+    for seed in range(max(plan.seeds for plan in PLANS)):
+        for plan in (p for p in PLANS if seed < p.seeds):
+            for norm, rate in plan.rates.items():
+                config = Config.of(
+                    recipe=plan.recipe, dataset="cifar10", norm=norm, learning_rate=rate, seed=seed
+                )
+                found[f"{plan.recipe}-{folder(config)}"] = config
     return found
 
 
@@ -68,22 +80,23 @@ def write(runs: Path, out: Path) -> None:
 
 
 def draw(rows: list[dict[str, Any]], published: dict[str, Any], stem: Path) -> None:
-    """Losses above, accuracies below, a column a recipe and a line a seed; crosses, the chapter's."""
-    columns = [(recipe, rate) for recipe, rate, _ in ORDER if _of(rows, recipe, rate)]
+    """Losses above, accuracies below, a column a plan and a line a seed; crosses, the chapter's."""
+    columns = [plan for plan in PLANS if _of(rows, plan)]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.5 + 3.2 * len(columns), 5.6), layout="constrained")
         panels = figure.subplots(2, len(columns), sharex=True, sharey="row", squeeze=False)
-        for (above, below), (recipe, rate) in zip(panels.T, columns, strict=True):
-            above.set_title(f"{recipe}, learning rate {rate:g}")
+        for (above, below), plan in zip(panels.T, columns, strict=True):
+            rates = " and ".join(f"{rate:g}" for rate in dict.fromkeys(plan.rates.values()))
+            above.set_title(f"{plan.recipe}, learning rate {rates}")
             above.axhline(math.log(10), color=INK, linestyle=":", linewidth=1)
             below.axhline(10, color=INK, linestyle=":", linewidth=1)
-            for row in _of(rows, recipe, rate):
+            for row in _of(rows, plan):
                 epochs = range(1, len(row["losses"]) + 1)
                 style = {"color": COLORS[row["norm"]], "label": LABELS[row["norm"]], "marker": ""}
                 losses = [math.nan if loss is None else loss for loss in row["losses"]]
                 above.plot(epochs, losses, **style)
                 below.plot(epochs, [100 * (accuracy or math.nan) for accuracy in row["accuracies"]], **style)
-            for row in _of(published["runs"], recipe, rate):
+            for row in _of(published["runs"], plan):
                 style = {"color": COLORS[row["norm"]], "linestyle": "", "marker": "x"}
                 style["label"] = f"the chapter's, {LABELS[row['norm']]}"
                 above.plot([int(epoch) for epoch in row["losses"]], list(row["losses"].values()), **style)
@@ -101,8 +114,8 @@ def draw(rows: list[dict[str, Any]], published: dict[str, Any], stem: Path) -> N
         save(figure, stem)
 
 
-def _of(rows: list[dict[str, Any]], recipe: str, rate: float) -> list[dict[str, Any]]:
-    return [row for row in rows if (row["recipe"], row["learning_rate"]) == (recipe, rate)]
+def _of(rows: list[dict[str, Any]], plan: Plan) -> list[dict[str, Any]]:
+    return [r for r in rows if r["recipe"] == plan.recipe and r["learning_rate"] == plan.rates[r["norm"]]]
 
 
 if __name__ == "__main__":

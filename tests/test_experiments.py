@@ -1,16 +1,20 @@
 """The lists of runs that the experiments work off."""
 
+import dataclasses
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bnjax.train.config import folder
+from bnjax.train.config import Config, folder
 from bnjax.train.directory import Record
 from bnjax.train.step import Standardization
+from experiments import best_rate, whole_runs
 from experiments import map as whole_map
-from experiments import whole_runs
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_map_is_whole_seed_by_seed():
@@ -34,12 +38,35 @@ def test_a_run_of_the_map_is_200_steps():
     assert whole_map.CONFIG.epochs == 1
 
 
-def test_the_whole_runs_are_both_networks_30_epochs_each_once():
+def test_the_whole_runs_are_both_networks_30_epochs_each_once_seed_by_seed():
     configs = whole_runs.configs()
     assert len(set(configs.values())) == len(configs)
     assert {config.epochs for config in configs.values()} == {30}
     assert Counter(config.norm for config in configs.values()) == {"batch": 11, "none": 11}
     assert list(configs)[:2] == [f"chapter-{norm}-he-momentum0.9-lr0.1-seed0" for norm in ("batch", "none")]
+    seeds = [config.seed for config in configs.values()]
+    assert seeds == sorted(seeds)
+
+
+def test_the_best_recipes_rates_are_tried_by_short_runs_of_it():
+    for config in best_rate.configs().values():
+        whole = Config.of(
+            recipe="best", dataset="cifar10", norm=config.norm, learning_rate=config.learning_rate
+        )
+        assert dataclasses.replace(config, epochs=30) == whole
+
+
+def test_the_best_recipe_runs_at_the_rates_that_were_best():
+    """Neither at an end of those that were tried."""
+    rows = json.loads((ROOT / "results" / "best-rate" / "summary.json").read_text())["runs"]
+    best = {}
+    for norm in ("batch", "none"):
+        accuracies = {r["learning_rate"]: r["test_accuracy"] or 0.0 for r in rows if r["norm"] == norm}
+        assert set(accuracies) == set(best_rate.RATES[norm])
+        best[norm] = max(accuracies, key=accuracies.get)
+        assert min(accuracies) < best[norm] < max(accuracies)
+    (plan,) = (plan for plan in whole_runs.PLANS if plan.recipe == "best")
+    assert plan.rates == best
 
 
 def test_the_summary_of_whole_runs_has_those_that_have_begun(tmp_path):

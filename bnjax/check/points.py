@@ -109,9 +109,9 @@ def small_settings(problem: Problem) -> tuple[list[Setting], list[str]]:
         fewer = probes.fewer_sizes(shapes)
         more, refused = _taken(problem, fewer)
         settings, refusals, tried = settings + more, refusals + refused, tried + fewer
-    if refusals:
-        return settings, [f"{len(refusals)} of {len(tried)} small shapes left out: {refusals[0]}"]
-    return settings, []
+    split, _ = _taken(problem, probes.split_sizes(shapes))  # where the axes are equal for a reason, none
+    notes = [f"{len(refusals)} of {len(tried)} small shapes left out: {refusals[0]}"] if refusals else []
+    return [*split, *settings], notes
 
 
 def beyond(problem: Problem, setting: Setting) -> list[Point]:
@@ -158,6 +158,8 @@ def _taken(problem: Problem, tried: Sequence[Shrunk]) -> tuple[list[Setting], li
             setting = resized_setting(problem, shrunk, flips)
             if 1 in shrunk.sizes.values() and not _scales(shrunk, given().out_avals, setting):
                 raise ValueError("another shape, since a 1 broadcasts")
+            if _has_a_meaning(shrunk, given().out_avals, setting):
+                raise ValueError("a result of the same shape: the size has a meaning")
             if strays(setting.forward, setting.points[0].arrays) and not strays(given(), problem.given):
                 raise ValueError("a size that it does not mean: a window or an index lies outside")
         except Exception as error:
@@ -181,7 +183,8 @@ def _with_op(problem: Problem, setting: Setting) -> Setting:
     except Exception:
         if setting.shrunk is not None:
             jax.eval_shape(forward_program(problem.op, problem), setting.points[0].arrays)
-        if setting.shrunk is not None and setting.shrunk.reshaped and _traces(problem):
+        alone = setting.shrunk is not None and len(setting.shrunk.sizes) == 1
+        if setting.shrunk is not None and (alone or setting.shrunk.reshaped) and _traces(problem):
             raise
         return setting
 
@@ -202,6 +205,15 @@ def _scales(shrunk: Shrunk, given: Sequence[Any], setting: Setting) -> bool:
     """
     results = [a.shape for a in setting.forward.out_avals]
     return [probes.resized(g.shape, shrunk.sizes) for g in given] == results
+
+
+def _has_a_meaning(shrunk: Shrunk, given: Sequence[Any], setting: Setting) -> bool:
+    """Whether the only size that came is changed, and the results keep it: 3, which a vector of space has."""
+    if len(shrunk.sizes) != 1:
+        return False
+    ((size, small),) = shrunk.sizes.items()
+    same = [g.shape for g in given] == [a.shape for a in setting.forward.out_avals]
+    return size != small and same and any(size in g.shape for g in given)
 
 
 def resized_setting(problem: Problem, shrunk: Shrunk, flips: set[int]) -> Setting:
@@ -263,14 +275,15 @@ def _data(problem: Problem, shrunk: Shrunk, variant: str, flips: set[int], *, na
     arrays: list[Any] = []
     for i, argument in enumerate(problem.arrays):
         leaf, sample = argument.value, argument.sample
-        shape = probes.resized(np.shape(leaf), shrunk.sizes)
+        shape = shrunk.of(np.shape(leaf))
         rng = probes.generator(shrunk.seed, probes.VARIANTS.index(variant), i)
         if argument.floating:
             kind = probes.Kind(variant, leaf.ndim == most and most > 0, i in flips, narrow, scale)
             values = probes.float_leaf(sample, shape, kind, rng)
             arrays.append(traits.distribution(values) if argument.distribution else values)
         elif isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biu":
-            arrays.append(probes.integer_leaf(sample, shape, shrunk.sizes, rng))
+            mixed = variant != probes.VARIANTS[0]
+            arrays.append(probes.integer_leaf(sample, shape, shrunk.sizes, rng, mixed=mixed))
         elif shape == np.shape(leaf):
             arrays.append(leaf)
         else:  # random keys

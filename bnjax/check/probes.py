@@ -41,13 +41,24 @@ _ROLES = {1: Role.NARROW, 3: Role.MAIN}  # by the batch
 class Shrunk(NamedTuple):
     """Sizes to try: a map from those that came; the seed of what is drawn there.
 
-    `reshaped` says that other sizes than the batch's have changed, which a rule may not be made for.
+    `reshaped` says that other sizes than the batch's have changed, which a rule may not be made for;
+    `second` has the sizes of those axes whose size an earlier axis of the same array has as well.
     """
 
     sizes: Sizes
     seed: int
     role: Role = Role.VALUE
     reshaped: bool = False
+    second: Sizes = {}  # noqa: RUF012
+
+    def of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The small shape of an array of `shape`."""
+        small = list(resized(shape, self.sizes))
+        for k, size in enumerate(shape):
+            before = shape[:k].count(size)
+            if before and size in self.second:
+                small[k] = self.second[size] + before - 1
+        return tuple(small)
 
 
 def generator(*seed: int) -> np.random.Generator:
@@ -78,9 +89,20 @@ def shrunk_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
         tried.append((dict.fromkeys(sizes, 3), Role.VALUE))
     for size in sizes:
         if size != leader:
-            turns = small | {leader: 4, size: 1}, small | {leader: 3, size: 5}
+            turns = [small | {leader: 4, size: 1}, small | {leader: 3, size: 5}, small | {leader: 3, size: 4}]
             tried += [(turn, Role.VALUE) for turn in turns]
     return _seeded(shapes, tried, 0)
+
+
+def split_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
+    """Small sizes at which axes of one array differ that came equal: images need not be square."""
+    again = {size for shape in shapes for k, size in enumerate(shape) if size != 1 and size in shape[:k]}
+    if not again:
+        return []
+    sizes = _sizes(shapes)
+    small = {size: 2 + i % 3 for i, size in enumerate(reversed(sizes))}
+    second = {size: small[size] + 1 for size in again}
+    return [Shrunk(small, 30, Role.VALUE, True, second), Shrunk(small | second, 31, Role.VALUE, True, small)]
 
 
 def fewer_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
@@ -255,16 +277,19 @@ def _spread_out(
 
 
 def integer_leaf(
-    given: np.ndarray, shape: tuple[int, ...], sizes: Sizes, rng: np.random.Generator
+    given: np.ndarray, shape: tuple[int, ...], sizes: Sizes, rng: np.random.Generator, *, mixed: bool
 ) -> np.ndarray:
     """An integer or boolean argument: values that came, kept below the new size of what they may index.
 
+    Truth values that came all alike are `mixed` with others: a mask that masks nothing is one all the same.
     A label in [0, C) must stay a label: C may be any original size above every value, so the values are
     kept below the new sizes of all of them.  Below 0 they count from the end, so that −1, which is "ignore"
     to many, stays −1.  An order of the only axis that it may index stays an order.
     """
     if given.size == 0:
         return np.zeros(shape, given.dtype)
+    if mixed and given.dtype == np.bool_ and given.all() == given.any():
+        return given.flat[0] ^ (rng.random(shape) < 0.25)
     values = np.asarray(rng.choice(given.ravel(), size=shape))
     above = [size for size in sizes if -size <= np.min(given) and np.max(given) < size]
     if given.dtype == np.bool_ or not above:
@@ -283,7 +308,7 @@ def low_scale(floats: Sequence[np.ndarray]) -> float:
 
 # --- cotangents -------------------------------------------------------------------------------------------
 
-SCALE = 2.0**20
+SCALE = 2.0**28
 # of these, in this order: two, their sum, the first by SCALE, by −1/SCALE, by 0
 LINEAR = (
     "random",

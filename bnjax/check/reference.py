@@ -20,6 +20,7 @@ KINKS = frozenset({
     *("max", "min", "abs", "sign", "floor", "ceil", "round", "clamp", "gt", "lt", "ge", "le", "eq", "ne"),
     *("reduce_max", "reduce_min", "argmax", "argmin", "sort", "top_k", "cummax", "cummin"),
     *("reduce_window_max", "reduce_window_min", "select_and_scatter_add", "select_and_gather_add"),
+    "convert_element_type",  # to an integer, as floor
 })  # fmt: skip
 
 
@@ -92,13 +93,41 @@ class Reference:
         reference knows it to the last digit.
         """
 
-        def raised(ball: Ball, other: Ball) -> Ball:
-            known = np.where(np.isfinite(other.value), abs(other.value), 0)
-            largest = np.max(known, axis=tuple(range(1, known.ndim)), keepdims=True, initial=0)
-            return Ball(ball.value, radius(ball) + self.rounding.floor * largest)
+        def room(ball: Ball) -> Any:
+            known = np.where(np.isfinite(ball.value), abs(ball.value), 0)
+            axes = tuple(range(1, known.ndim))
+            return self.rounding.floor * np.max(known, axis=axes, keepdims=True, initial=0)
 
-        others = ordinary.cotangents
-        return self._changed(lambda r: replace(r, cotangents=list(map(raised, r.cotangents, others))))
+        return self._roomier(list(map(room, ordinary.cotangents)))
+
+    def slopes(self, cotangents: Sequence[np.ndarray]) -> list[float]:
+        """Of each cotangent the largest number that it has for a dy of at most 1, among the rows."""
+        sizes = _sizes(cotangents)
+
+        def steepest(ball: Ball) -> float:
+            known = np.where(np.isfinite(ball.value), abs(ball.value), 0).reshape(len(sizes), -1)
+            largest = np.max(known, axis=1, initial=0)
+            return float(np.max(np.where(sizes > 0, largest / np.maximum(sizes, 1e-300), 0), initial=0))
+
+        return list(map(steepest, self.cotangents))
+
+    def beside_slopes(
+        self, slopes: Sequence[float], cotangents: Sequence[np.ndarray], share: float
+    ) -> "Reference":
+        """With room for a share of the slopes, for the same reason: where y is nearly 1, 1 − y is rounded."""
+        sizes = _sizes(cotangents)
+        rooms = [
+            share * slope * sizes.reshape(-1, *[1] * (ball.value.ndim - 1))
+            for slope, ball in zip(slopes, self.cotangents, strict=True)
+        ]
+        return self._roomier(rooms)
+
+    def _roomier(self, rooms: Sequence[Any]) -> "Reference":
+        def change(r: Reference) -> Reference:
+            pairs = zip(r.cotangents, rooms, strict=True)
+            return replace(r, cotangents=[Ball(ball.value, radius(ball) + room) for ball, room in pairs])
+
+        return self._changed(change)
 
     def by_elements(self, hot: Sequence[int], cotangents: Sequence[np.ndarray]) -> "Reference":
         """With room for a rule that rounds the Jacobian's elements J before it sums: r·Σ|dy|·|J|.
@@ -108,12 +137,11 @@ class Reference:
         """
         weights = abs(np.concatenate([c.reshape(len(c), -1) for c in cotangents], axis=1))
 
-        def roomier(ball: Ball) -> Ball:
+        def room(ball: Ball) -> Any:
             jacobian = np.nan_to_num(abs(ball.value[hot]), posinf=0.0)
-            room = self.rounding.unit * np.tensordot(weights, jacobian, 1)
-            return Ball(ball.value, radius(ball) + room)
+            return self.rounding.unit * np.tensordot(weights, jacobian, 1)
 
-        return self._changed(lambda r: replace(r, cotangents=list(map(roomier, r.cotangents))))
+        return self._roomier(list(map(room, self.cotangents)))
 
     def about(self, outcome: Outcome) -> "Reference":
         """The same bounds, doubled, about what the op itself returned, right or wrong."""
@@ -155,6 +183,11 @@ class Reference:
             return Ball(ball.value[chosen], radius(ball)[chosen])
 
         return self._changed(lambda r: replace(r, cotangents=list(map(few, r.cotangents))))
+
+
+def _sizes(cotangents: Sequence[np.ndarray]) -> np.ndarray:
+    """The largest number in each row of cotangents."""
+    return np.max(abs(np.concatenate([c.reshape(len(c), -1) for c in cotangents], axis=1)), axis=1, initial=0)
 
 
 def radius(ball: Ball) -> Any:

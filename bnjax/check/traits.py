@@ -22,6 +22,8 @@ def is_distribution(leaf: np.ndarray) -> bool:
     """Whether `leaf` may have to sum to 1 along its last axis, as probabilities and one-hot labels do."""
     if leaf.ndim == 0 or leaf.size == 0 or leaf.shape[-1] < 2 or not np.all(leaf >= 0):
         return False
+    if leaf.shape == (len(leaf),) * 2 and np.array_equal(leaf, np.eye(len(leaf))):
+        return False  # a matrix that changes nothing
     return bool(np.all(abs(np.sum(leaf, -1) - 1) < 1e-3))
 
 

@@ -118,7 +118,7 @@ def _with_numbers(poly: Poly, sizes: Mapping[str, int]) -> Poly:
 
 
 def _has_a_coefficient(field: Field, poly: Poly) -> bool:
-    """Whether a product of data has one term alone, and so a coefficient that is 0 at no size; or a number."""
+    """Whether a product of data has one term alone, so that its coefficient is 0 at no size; or a number."""
     if poly.constant():
         return True
     coefficients: dict[Monomial, int] = {}

@@ -19,6 +19,8 @@ from bnjax.check.problem import Problem
 from bnjax.check.programs import Outcome, forward_program, trace, vjp_program
 from bnjax.check.report import Failure, Finding, says, stage_of
 
+_ROUNDINGS = 2  # of the largest slope at an ordinary point: what 1 − y loses where y is nearly 1
+
 
 def plans(problem: Problem) -> dict[str, list[Any]]:
     """The dtypes to run the arguments in, beside float64: stage ↦ a dtype for each array."""
@@ -67,11 +69,15 @@ def _at(exam: Examination, stage: str, dtypes: list[Any], setting: Setting) -> I
     with jax.enable_x64(problem.x64):  # the primal may depend on the dtype: an ε of its own, another mask
         jaxpr = trace(vjp_program(problem.primal, problem), *points[0].arguments)
     rounding = working(problem, dtypes, results)
+    slopes: list[float] = []
     for point in points:
         wide = point.widened(problem)
         expected = exam.reference(jaxpr, wide, rounding)
+        slopes = slopes or expected.slopes(wide.cotangents)  # of the ordinary point, the first
         if point.hot:
             expected = expected.by_elements(point.hot, wide.cotangents)
+        if setting.shrunk is None or point is not points[0]:
+            expected = expected.beside_slopes(slopes, wide.cotangents, _ROUNDINGS * rounding.unit)
         yield Case(
             stage, point, program, point.arguments, expected, partial(judge, results=results), _raised, True
         )

@@ -36,7 +36,8 @@ def cases(exam: Examination, returned: Container[Point]) -> Iterator[Case | Find
         return
     if exam.main.points[0] not in returned:
         return  # it raises there as it is
-    if any(eqn.primitive in SOLVING for eqn in equations(exam.main.jaxpr)):
+    programs = [exam.main.jaxpr, *([exam.main.op.jaxpr] if exam.main.op else [])]
+    if any(eqn.primitive in SOLVING for program in programs for eqn in equations(program)):
         yield Finding(STAGE, skipped="what a solver makes of NaN is no rule's")
         return
     main = exam.main.points[0].one

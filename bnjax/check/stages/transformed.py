@@ -17,6 +17,7 @@ from bnjax.check.problem import Function, Problem
 from bnjax.check.programs import Outcome, forward_program, second_order_program, trace, vjp_program
 from bnjax.check.reference import Reference, of_program
 from bnjax.check.report import Finding, says
+from bnjax.check.stages.wide import ROUNDINGS
 from bnjax.jaxprs import equations
 
 STAGES = ("jit", "determinism", "vmap", "reverse over reverse", "forward over reverse")
@@ -201,6 +202,8 @@ def _second_order(exam: Examination, point: Point, stage: str) -> Case | Finding
         return Finding(stage, skipped=f"the primal's VJP cannot be differentiated: {says(error)}")
     rest = jax.tree.leaves(arguments[1:])
     expected = of_program(problem, jaxpr, (point.arrays, rest), exam.working, kinks=exam.kinks, order=2)
+    first = exam.reference(exam.slice, along, exam.working).slopes(along.cotangents)
+    expected = expected.beside_slopes([max(first)] * len(expected.cotangents), along.cotangents, ROUNDINGS)
     if stage == STAGES[3]:  # the others are seen along `_directions`
         expected = expected.without(exam.constant | problem.distributions)
 

@@ -14,6 +14,8 @@ from bnjax.check.programs import Outcome, vjp_program
 from bnjax.check.reference import Reference
 from bnjax.check.report import Finding
 
+ROUNDINGS = 2.0**-50  # of the largest slope at a point: what 1 − y loses where y is nearly 1
+
 
 def cases(exam: Examination, settings: Sequence[Setting]) -> Iterator[Case | Finding]:
     """Every point of `settings`; where the arguments that came are looked at, as compiled."""
@@ -23,7 +25,9 @@ def cases(exam: Examination, settings: Sequence[Setting]) -> Iterator[Case | Fin
         for point in setting.points:
             expected = exam.reference(setting.jaxpr, point, exam.working)
             ordinary = ordinary or expected
-            expected = expected if ordinary is expected else expected.beside(ordinary)
+            if expected is not ordinary:
+                expected = expected.beside(ordinary)
+            expected = expected.beside_slopes(expected.slopes(point.cotangents), point.cotangents, ROUNDINGS)
             hold = compare.holding(exam.problem, point, exponential=exam.exponential)
             judge = partial(_judge, hold=hold)
             yield Case("value", point, program, point.arguments, expected, judge, failing(), exam.narrow)

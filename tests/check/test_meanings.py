@@ -1,0 +1,185 @@
+"""What arguments may mean, and what small ones made like them then are: rules from outside batch norm."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnjax.check import check_vjp, probes, traits
+from tests.prove.rules import with_rule
+
+RNG = np.random.default_rng(9)
+
+
+def normal(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def cross(a, b):
+    return jnp.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+
+
+def axis_of_rotation(q):
+    w, x, y, z = q[0], q[1], q[2], q[3]
+    return jnp.stack([2 * (x * z + w * y), 2 * (y * z - w * x), w * w - x * x - y * y + z * z])
+
+
+def axis_pulled_back(args, g):
+    (w, x, y, z), (a, b, c) = args[0], g
+    first = [a * y - b * x + c * w, a * z - b * w - c * x]
+    return (2 * jnp.stack([*first, a * w + b * z - c * y, a * x + b * y + c * z]),)
+
+
+def test_a_vector_of_space_has_three_elements():
+    op = with_rule(cross, lambda args, g: (cross(args[1], g), cross(g, args[0])))
+    assert check_vjp(op, cross, normal(3), normal(3)).ok
+    wrong = with_rule(cross, lambda args, g: (cross(args[1], g), cross(args[0], g)))
+    assert check_vjp(wrong, cross, normal(3), normal(3)).verdict == "WRONG"
+
+
+def test_a_quaternion_has_four():
+    op, q = with_rule(axis_of_rotation, axis_pulled_back), np.array([0.8, 0.2, -0.5, 0.3], np.float32)
+    assert check_vjp(op, axis_of_rotation, q).ok
+
+
+@pytest.mark.parametrize("largest", [3, 8, 20])
+def test_a_rule_may_be_made_of_the_result_where_that_is_nearly_one(largest):
+    """y(1 − y) and 1 − y² are rounded as 1 − y is; autodiff of the formula is not."""
+    x = np.array([-3, -1, 0.5, 2, largest], np.float32)
+
+    def sigmoid(x):
+        return 1 / (1 + jnp.exp(-x))
+
+    op = jax.custom_vjp(sigmoid)
+    op.defvjp(lambda x: (sigmoid(x),) * 2, lambda y, g: (g * y * (1 - y),))
+    assert check_vjp(op, sigmoid, x).ok
+    wrong = jax.custom_vjp(sigmoid)
+    wrong.defvjp(lambda x: (sigmoid(x),) * 2, lambda y, g: (g * y * (1 - y) * (1 + 1e-4 * y),))
+    assert check_vjp(wrong, sigmoid, x).verdict == "WRONG"
+
+
+def test_a_second_derivative_may_be_rounded_where_it_is_zero():
+    def sample(mean, scale, key):
+        return mean + scale * jax.random.normal(key, mean.shape, mean.dtype)
+
+    op = jax.custom_vjp(sample)
+    op.defvjp(
+        lambda m, s, key: (sample(m, s, key), (sample(m, s, key), m, s)),
+        lambda args, g: (g, g * (args[0] - args[1]) / args[2], None),
+    )
+    scale = RNG.uniform(0.2, 2, 4).astype(np.float32)
+    assert check_vjp(op, sample, normal(4), scale, jax.random.key(1)).ok
+
+
+def test_a_kink_may_be_a_cast_to_an_integer():
+    def looked_up(table, x):
+        i = jnp.clip(x.astype(jnp.int32), 0, table.size - 2)
+        return table[i] * (1 - (x - i)) + table[i + 1] * (x - i)
+
+    def to_the_left(args, g):
+        table, x = args
+        i = jnp.clip((jnp.ceil(x) - 1).astype(jnp.int32), 0, table.size - 2)
+        shares = jnp.zeros_like(table).at[i].add(g * (1 - (x - i))).at[i + 1].add(g * (x - i))
+        return shares, g * (table[i + 1] - table[i])
+
+    x = np.array([0.5, 2.0, 3.0, 1.2], np.float32)
+    assert check_vjp(with_rule(looked_up, to_the_left), looked_up, normal(5), x).ok
+
+
+def test_a_rule_may_solve_where_the_primal_does_not():
+    """log|det| of 2 × 2 matrices: NaN comes through a solver as it will."""
+
+    def primal(a):
+        return jnp.log(jnp.abs(a[..., 0, 0] * a[..., 1, 1] - a[..., 0, 1] * a[..., 1, 0]))
+
+    op = with_rule(primal, lambda args, g: (g[..., None, None] * jnp.linalg.inv(args[0]).swapaxes(-1, -2),))
+    assert "non-finite" not in {f.stage for f in check_vjp(op, primal, normal(4, 2, 2)).failures}
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (3, 7), (5, 4)])
+def test_a_median_of_an_even_number_is_a_mean_of_two(shape):
+    def median(x):
+        return jnp.median(x, -1)
+
+    def odd_only(args, g):
+        (x,) = args
+        middle = jnp.argsort(x, -1)[:, x.shape[-1] // 2]
+        return (jnp.zeros_like(x).at[jnp.arange(len(x)), middle].add(g),)
+
+    assert check_vjp(with_rule(median, odd_only), median, normal(*shape)).verdict == "WRONG"
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 4, 3), (4, 4, 4, 4)])
+def test_height_and_width_that_came_equal_are_told_apart(shape):
+    def upsampled(x):
+        return jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
+
+    def pulled(order):
+        def backward(args, g):
+            n, *sides, c = args[0].shape
+            parts = g.reshape(n, sides[order[0]], 2, sides[order[1]], 2, c).sum((2, 4))
+            return (parts.reshape(n, *sides, c),)
+
+        return with_rule(upsampled, backward)
+
+    assert check_vjp(pulled((0, 1)), upsampled, normal(*shape)).ok
+    assert check_vjp(pulled((1, 0)), upsampled, normal(*shape)).verdict == "WRONG"
+
+
+def test_a_square_matrix_stays_one_where_a_rule_is_made_for_it():
+    def primal(a):
+        return jnp.trace(a @ a)
+
+    op = with_rule(primal, lambda args, g: (2 * g * args[0].T,))
+    assert check_vjp(op, primal, normal(3, 3)).ok
+
+    def trace(a):
+        return jnp.trace(a)
+
+    traced = with_rule(trace, lambda args, g: (g * jnp.eye(args[0].shape[0], dtype=args[0].dtype),))
+    assert check_vjp(traced, trace, normal(3, 3)).ok
+
+
+def test_an_identity_matrix_is_no_distribution():
+    def layer(w, x):
+        return jnp.tanh(w @ x)
+
+    def backward(args, g):
+        w, x = args
+        inner = g * (1 - layer(w, x) ** 2)
+        return jnp.outer(inner, x), jnp.abs(w).T @ inner
+
+    assert (
+        check_vjp(with_rule(layer, backward), layer, np.eye(3, dtype=np.float32), normal(3)).verdict
+        == "WRONG"
+    )
+    assert not traits.is_distribution(np.eye(3))
+    assert traits.is_distribution(np.eye(3)[[0, 0, 1]])
+
+
+@pytest.mark.parametrize("bound", [1e6, 1e8])
+def test_cotangents_are_large_too(bound):
+    op = with_rule(jnp.sin, lambda args, g: (jnp.clip(g, -bound, bound) * jnp.cos(args[0]),))
+    assert check_vjp(op, jnp.sin, normal(6)).verdict == "WRONG"
+
+
+def test_a_mask_that_masks_nothing_is_a_mask():
+    def masked(x, mask):
+        return jnp.where(mask, jnp.sin(x), 0)
+
+    def deaf(args, g):
+        return g * jnp.cos(args[0]), None
+
+    mask = np.ones(6, bool)
+    assert check_vjp(with_rule(masked, deaf), masked, normal(6), mask).verdict == "WRONG"
+    heard = with_rule(masked, lambda args, g: (jnp.where(args[1], g, 0) * jnp.cos(args[0]), None))
+    assert check_vjp(heard, masked, normal(6), mask).ok
+
+
+def test_split_sizes_change_the_later_of_two_equal_axes():
+    first, other = probes.split_sizes([(2, 4, 4, 3), (3,)])
+    assert first.of((2, 4, 4, 3)) == (2, 4, 5, 3)
+    assert other.of((2, 4, 4, 3)) == (2, 5, 4, 3)
+    assert first.of((3,)) == (3,)
+    assert first.of((4, 4, 4)) == (4, 5, 6)
+    assert probes.split_sizes([(2, 3), (3,)]) == []

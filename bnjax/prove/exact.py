@@ -38,7 +38,7 @@ from bnjax.prove.exact_choices import (
 from bnjax.prove.exact_convolution import convolved
 from bnjax.prove.exact_loops import LOOPS
 from bnjax.prove.exact_places import PLACES
-from bnjax.prove.reals import Constant, NotEvaluated, Unsupported, as_array, each, exact_root
+from bnjax.prove.reals import Constant, Enclosure, NotEvaluated, Unsupported, as_array, each, exact_root
 
 
 class Arithmetic:
@@ -229,7 +229,7 @@ def _sum(a, b):
 
 def _difference(a, b):
     """a − b; of an element and itself a 0 that is one nearby as well."""
-    if a is b and not isinstance(a, float):
+    if a is b and isinstance(a, Fraction | Enclosure):
         return Constant(0)
     return a if _is_bottom(a) and not isinstance(b, float) else a - b
 

@@ -97,7 +97,7 @@ def _has_values(field: Field, gap: _Gap, way: Mapping[int, int], small: Mapping[
         at = dict(zip(sizes, place, strict=True))
 
         def equal(i: int, j: int, at: Mapping[int, int] = at) -> bool:
-            i, j = way[i], way[j]
+            i, j = way.get(i, i), way.get(j, j)
             return i == j or (i in at and j in at and at[i] == at[j])
 
         if not gap.is_left_out(equal) and not (place in parts and _has_a_coefficient(field, parts[place])):

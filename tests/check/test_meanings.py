@@ -42,6 +42,7 @@ def test_a_quaternion_has_four():
     assert check_vjp(op, axis_of_rotation, q).ok
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("largest", [3, 8, 20])
 def test_a_rule_may_be_made_of_the_result_where_that_is_nearly_one(largest):
     """y(1 − y) and 1 − y² are rounded as 1 − y is; autodiff of the formula is not."""
@@ -58,6 +59,7 @@ def test_a_rule_may_be_made_of_the_result_where_that_is_nearly_one(largest):
     assert check_vjp(wrong, sigmoid, x).verdict == "WRONG"
 
 
+@pytest.mark.thorough
 def test_a_second_derivative_may_be_rounded_where_it_is_zero():
     def sample(mean, scale, key):
         return mean + scale * jax.random.normal(key, mean.shape, mean.dtype)
@@ -71,6 +73,7 @@ def test_a_second_derivative_may_be_rounded_where_it_is_zero():
     assert check_vjp(op, sample, normal(4), scale, jax.random.key(1)).ok
 
 
+@pytest.mark.thorough
 def test_a_kink_may_be_a_cast_to_an_integer():
     def looked_up(table, x):
         i = jnp.clip(x.astype(jnp.int32), 0, table.size - 2)
@@ -86,6 +89,7 @@ def test_a_kink_may_be_a_cast_to_an_integer():
     assert check_vjp(with_rule(looked_up, to_the_left), looked_up, normal(5), x).ok
 
 
+@pytest.mark.thorough
 def test_a_rule_may_solve_where_the_primal_does_not():
     """log|det| of 2 × 2 matrices: NaN comes through a solver as it will."""
 
@@ -96,6 +100,7 @@ def test_a_rule_may_solve_where_the_primal_does_not():
     assert "non-finite" not in {f.stage for f in check_vjp(op, primal, normal(4, 2, 2)).failures}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", [(4, 5), (3, 7), (5, 4)])
 def test_a_median_of_an_even_number_is_a_mean_of_two(shape):
     def median(x):
@@ -126,6 +131,7 @@ def test_height_and_width_that_came_equal_are_told_apart(shape):
     assert check_vjp(pulled((1, 0)), upsampled, normal(*shape)).verdict == "WRONG"
 
 
+@pytest.mark.thorough
 def test_a_square_matrix_stays_one_where_a_rule_is_made_for_it():
     def primal(a):
         return jnp.trace(a @ a)

@@ -154,6 +154,7 @@ def succeeds(function):
     return True
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("asked", TYPES.values(), ids=TYPES)
 def test_where_the_type_of_a_size_is_asked_for_nothing_is_proved_without_a_condition(asked):
     """The rule is wrong beyond all sizes that are looked at."""
@@ -185,7 +186,7 @@ def test_an_exception_of_the_users_own_is_no_question():
     assert prove_vjp(primal, primal, "n").status == "proved"
 
 
-@pytest.mark.parametrize("size", [4, 13, 16])
+@pytest.mark.parametrize("size", [4, 13])
 def test_a_size_that_no_question_names_is_tried(size):
     def backward(args, dy):
         return ((3 if args[0].shape[0] is size else 2) * args[0] * dy,)

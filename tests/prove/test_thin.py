@@ -104,6 +104,7 @@ def slopes(compare, distance=0.0):
     return backward
 
 
+@pytest.mark.thorough
 def test_losses_of_pairs():
     relu, hinge = (lambda d: jnp.maximum(d, 0)), (lambda d: jnp.maximum(d + 1, 0))
     for shape in ("4", "n"):
@@ -127,6 +128,7 @@ def test_two_that_are_always_largest_together():
     assert prove_vjp(with_rule(primal, backward), primal, "3").status in ("refused", "refuted")
 
 
+@pytest.mark.thorough
 def test_kinks_of_a_symmetric_array():
     """One truth value at (i, j) and at (j, i); to look for its case at one of them never ended."""
 
@@ -150,6 +152,7 @@ def test_an_empty_sum_is_not_positive():
     assert any("≠ 0" in o.claim for o in proof.obligations if not o.discharged)
 
 
+@pytest.mark.thorough
 def test_a_count_of_what_a_mask_keeps_in_a_mean_of_what_a_function_is_masked_by():
     """Each definition was looked at for each other."""
 

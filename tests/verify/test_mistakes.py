@@ -11,6 +11,7 @@ from bnjax.verify.planted import MUTANTS
 CENTER = [m for m in MUTANTS if m.target == "center"]
 
 
+@pytest.mark.thorough
 def test_other_processes_say_what_this_one_says():
     chosen = [next(m for m in CENTER if m.real is real) for real in (True, False)]
     with mistakes.in_processes(chosen, True) as judge:

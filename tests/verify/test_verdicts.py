@@ -256,6 +256,7 @@ def test_every_lemma_has_mistakes_and_rests_on_what_is_there():
         known.add(lemma.name)
 
 
+@pytest.mark.thorough
 def test_the_command_exits_with_1_if_anything_falls(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(bnjax, "THEOREMS", (dataclasses.replace(CENTERING, op=forgetful_center),))
     monkeypatch.setattr(verdicts, "lemma_verdicts", lambda **_: ())

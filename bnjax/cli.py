@@ -217,15 +217,12 @@ def verify(
         from bnjax.verify import page as pages  # before the work: what it needs may not be installed
     from bnjax.verify import mistakes, verdicts
     from bnjax.verify.planted import MUTANTS
-    from bnjax.verify.planted.lemmas import MISTAKES
 
     _need_device()
     explained = json_file is not None or html_file is not None
     print(verdicts.line(verdicts.HEADER), flush=True)
     theorems, lemmas = [], []
-    planted = [m for t in THEOREMS for m in MUTANTS if m.theorem is t.op]
-    planted += [m for of_lemma in MISTAKES.values() for m in of_lemma] if explained else []
-    with mistakes.in_processes(list(dict.fromkeys(planted)), explained) as judge:
+    with mistakes.in_processes(mistakes.planted(THEOREMS, lemmas=explained), explained) as judge:
         for verdict in verdicts.verdicts(THEOREMS, MUTANTS, explained=explained, judge=judge):
             theorems.append(verdict)
             print(verdicts.line(verdicts.row(verdict)), flush=True)

@@ -183,9 +183,8 @@ def _with_op(problem: Problem, setting: Setting) -> Setting:
     except Exception:
         if setting.shrunk is not None:
             jax.eval_shape(forward_program(problem.op, problem), setting.points[0].arrays)
-        alone = setting.shrunk is not None and len(setting.shrunk.sizes) == 1
-        if setting.shrunk is not None and (alone or setting.shrunk.reshaped) and _traces(problem):
-            raise
+            if (setting.shrunk.alone or setting.shrunk.reshaped) and _traces(problem):
+                raise
         return setting
 
 
@@ -208,8 +207,8 @@ def _scales(shrunk: Shrunk, given: Sequence[Any], setting: Setting) -> bool:
 
 
 def _has_a_meaning(shrunk: Shrunk, given: Sequence[Any], setting: Setting) -> bool:
-    """Whether the only size that came is changed, and the results keep it: 3, which a vector of space has."""
-    if len(shrunk.sizes) != 1:
+    """Whether the only size that came is changed, and the results keep it."""
+    if not shrunk.alone:
         return False
     ((size, small),) = shrunk.sizes.items()
     same = [g.shape for g in given] == [a.shape for a in setting.forward.out_avals]

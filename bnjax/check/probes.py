@@ -10,6 +10,7 @@ Everything here is seeded and made by numpy in float64: the same arguments give 
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,7 +50,12 @@ class Shrunk(NamedTuple):
     seed: int
     role: Role = Role.VALUE
     reshaped: bool = False
-    second: Sizes = {}  # noqa: RUF012
+    second: Mapping[int, int] = MappingProxyType({})
+
+    @property
+    def alone(self) -> bool:
+        """Whether it changes the only size that came: 3 may be what a vector of space has."""
+        return len(self.sizes) == 1
 
     def of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The small shape of an array of `shape`."""
@@ -79,8 +85,7 @@ def shrunk_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
     sizes = _sizes(shapes)
     if not sizes:
         return [Shrunk({}, 0, Role.NARROW)]
-    small = {size: 2 + i % 3 for i, size in enumerate(reversed(sizes))}
-    leader = _leader(shapes, sizes)
+    small, leader = _small(sizes), _leader(shapes, sizes)
     tried = [(small | {leader: k}, _ROLES.get(k, Role.VALUE)) for k in range(1, SMALL + 1)]
     others = [size for size in sizes if size != leader]
     if len(others) > 1:  # sizes that coincide: a square matrix, and then every shape at once
@@ -99,8 +104,7 @@ def split_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
     again = {size for shape in shapes for k, size in enumerate(shape) if size != 1 and size in shape[:k]}
     if not again:
         return []
-    sizes = _sizes(shapes)
-    small = {size: 2 + i % 3 for i, size in enumerate(reversed(sizes))}
+    small = _small(_sizes(shapes))
     second = {size: small[size] + 1 for size in again}
     return [Shrunk(small, 30, Role.VALUE, True, second), Shrunk(small | second, 31, Role.VALUE, True, small)]
 
@@ -120,12 +124,18 @@ def grown_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
     sizes = {size for shape in shapes for size in shape}
     if 1 not in sizes:
         return []
-    others = {size: size if size <= SMALL else 2 + i % 3 for i, size in enumerate(sorted(sizes - {1}))}
+    small = _small(sorted(sizes - {1}, reverse=True))
+    others = {size: size if size <= SMALL else k for size, k in small.items()}
     return [Shrunk(others | {1: k}, seed) for seed, k in enumerate((3, 5, 8))]
 
 
 def _sizes(shapes: Sequence[tuple[int, ...]]) -> list[int]:
     return sorted({size for shape in shapes for size in shape if size != 1}, reverse=True)
+
+
+def _small(sizes: Sequence[int]) -> Sizes:
+    """Small and mostly distinct: 2, 3 and 4, the smallest first of sizes that fall."""
+    return {size: 2 + i % 3 for i, size in enumerate(reversed(sizes))}
 
 
 def _seeded(

@@ -94,7 +94,8 @@ def _zero(field: Field, poly: Poly) -> Poly:
     tie = _tie(field, poly) or _tie(field, -poly)
     if tie is not None:
         return tie
-    scaled, elsewhere = _normal(field, poly)[0], apart(field, poly)
+    scaled, _ = _normal(field, poly)
+    elsewhere = apart(field, scaled)
     return field.constant(1) - elsewhere + elsewhere * field.apply(ZERO, scaled, boolean=True)
 
 

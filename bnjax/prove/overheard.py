@@ -7,7 +7,6 @@ exception goes on as it would at no number.  A trace function hears where an exc
 """
 
 import contextlib
-import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, ModuleType, TracebackType
@@ -16,7 +15,7 @@ from typing import Any, cast
 import jax.export
 from jax._src.export.shape_poly import _DimExpr as SymbolicSize
 
-from bnjax.prove.questions import LOCK, Question, kind_of, kind_of_file
+from bnjax.prove.questions import LOCK, Question, kind_of, kind_of_file, line_of
 
 Note = Callable[[str, FrameType], None]
 
@@ -27,7 +26,7 @@ def overheard(functions: Sequence[Callable[..., Any]]) -> Iterator[list[Question
     questions: dict[tuple[str, str], Question] = {}
 
     def note(text: str, frame: FrameType) -> None:
-        line = f"{pathlib.Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({frame.f_code.co_name})"
+        line = line_of(frame)
         questions.setdefault((text, line), Question("", text, line))
 
     found: list[Question] = []

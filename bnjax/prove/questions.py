@@ -63,8 +63,7 @@ def recorded() -> Iterator[list[Question]]:
     def note(zero: str, text: str) -> None:
         frame = _asker(sys._getframe(2))
         if frame is not None:
-            line = f"{pathlib.Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-            questions.setdefault((zero, text), Question(zero, text, f"{line} ({frame.f_code.co_name})"))
+            questions.setdefault((zero, text), Question(zero, text, line_of(frame)))
 
     found: list[Question] = []
     with LOCK:
@@ -81,6 +80,11 @@ def recorded() -> Iterator[list[Question]]:
                 else:
                     setattr(SymbolicSize, name, method)
             found.extend(questions.values())
+
+
+def line_of(frame: FrameType) -> str:
+    """Where a frame is: file, line and function."""
+    return f"{pathlib.Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({frame.f_code.co_name})"
 
 
 def _asker(frame: FrameType | None) -> FrameType | None:

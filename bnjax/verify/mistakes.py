@@ -9,6 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from bnjax.check.check import check_vjp
 from bnjax.check.refusal import refuses
@@ -19,8 +20,12 @@ from bnjax.verify.planted.lemmas import MISTAKES
 
 N = 8  # the batch that the checker is given
 
-# the one that another process knows by its place
-_PLANTED = (*MUTANTS, *itertools.chain.from_iterable(MISTAKES.values()))
+_MOST = 8  # processes
+_QUIET = (signal.SIGINT, signal.SIG_DFL)  # interrupted, they say nothing
+_PLANTED = (
+    *MUTANTS,
+    *itertools.chain.from_iterable(MISTAKES.values()),
+)  # sent by place: no rule pickles
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,13 @@ def judge(mutant: Mutant, explained: bool) -> Mistake:
     return Mistake(name, False, not report.ok, None, seen)
 
 
+def planted(theorems: Sequence[Any], *, lemmas: bool) -> list[Mutant]:
+    """The mutants of these theorems; with `lemmas` those of every lemma as well."""
+    ops = {theorem.op for theorem in theorems}
+    of_lemmas = itertools.chain.from_iterable(MISTAKES.values()) if lemmas else ()
+    return [*(mutant for mutant in MUTANTS if mutant.theorem in ops), *of_lemmas]
+
+
 @contextmanager
 def in_processes(mutants: Sequence[Mutant], explained: bool) -> Iterator[Judge]:
     """A `judge` of these planted ones whose answers are made beside what the caller does meanwhile.
@@ -88,10 +100,6 @@ def in_processes(mutants: Sequence[Mutant], explained: bool) -> Iterator[Judge]:
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-_MOST = 8
-_QUIET = (signal.SIGINT, signal.SIG_DFL)  # interrupted, they say nothing
 
 
 def _judge_at(place: int, explained: bool) -> Mistake:

@@ -15,11 +15,10 @@ import bnjax
 from bnjax import THEOREMS, cli
 from bnjax.check.refusal import refuses
 from bnjax.prove import rounding
-from bnjax.verify import networks, verdicts
+from bnjax.verify import mistakes, networks, verdicts
 from bnjax.verify.gradient_bounds import STATED
 from bnjax.verify.lemmas import LEMMAS, RESTS_ON
 from bnjax.verify.planted import GRADIENT, MUTANTS
-from bnjax.verify.planted import lemmas as planted_lemmas
 from bnjax.verify.planted.lemmas import MISTAKES
 from bnjax.verify.provenance import provenance
 from bnjax.verify.smoothness import Certificate
@@ -163,7 +162,7 @@ def run(monkeypatch, capsys, *arguments):
 def test_the_command_writes_a_table_and_json(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(bnjax, "THEOREMS", (CENTERING,))
     monkeypatch.setattr(verdicts, "lemma_verdicts", lambda **_: ())
-    monkeypatch.setattr(planted_lemmas, "MISTAKES", {})
+    monkeypatch.setattr(mistakes, "MISTAKES", {})
     monkeypatch.setattr(networks, "network_verdicts", lambda: ())
     code, captured = run(monkeypatch, capsys, "--json", tmp_path / "v.json")
     assert code == 0
@@ -260,7 +259,7 @@ def test_every_lemma_has_mistakes_and_rests_on_what_is_there():
 def test_the_command_exits_with_1_if_anything_falls(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(bnjax, "THEOREMS", (dataclasses.replace(CENTERING, op=forgetful_center),))
     monkeypatch.setattr(verdicts, "lemma_verdicts", lambda **_: ())
-    monkeypatch.setattr(planted_lemmas, "MISTAKES", {})
+    monkeypatch.setattr(mistakes, "MISTAKES", {})
     monkeypatch.setattr(networks, "network_verdicts", lambda: ())
     code, captured = run(monkeypatch, capsys, "--json", tmp_path / "v.json")
     assert code == 1

@@ -39,8 +39,10 @@ def cases(exam: Examination, returned: Returned) -> Iterator[Case | Finding]:
         yield from _vmap(exam.problem, points, returned, exam.narrow)
         yield from _mapped(exam, points[:2], returned)
         yield from _eager(exam.problem, points[:2], returned, exam.narrow)
+    along = exam.main.points[0].one
+    slopes = exam.reference(exam.slice, along, exam.working).slopes(along.cotangents)
     for stage in STAGES[3:]:
-        yield _second_order(exam, exam.main.points[0], stage)
+        yield _second_order(exam, along, stage, max(slopes))
 
 
 # --- no derivative ----------------------------------------------------------------------------------------
@@ -190,9 +192,12 @@ def _pulled(forward: Any, cotangents: Sequence[Any]) -> Outcome:
 # --- second order -----------------------------------------------------------------------------------------
 
 
-def _second_order(exam: Examination, point: Point, stage: str) -> Case | Finding:
-    """The derivative of the op's VJP against that of the primal's, backward and forward over it."""
-    problem, along = exam.problem, point.one
+def _second_order(exam: Examination, along: Point, stage: str, slope: float) -> Case | Finding:
+    """The derivative of the op's VJP against that of the primal's, backward and forward over it.
+
+    `slope` is the largest of the first derivative.
+    """
+    problem = exam.problem
     directions = _directions(exam, along)[stage]
     of = partial(second_order_program, problem=problem, forward=stage == "forward over reverse")
     arguments = (*along.arguments, directions)
@@ -201,9 +206,8 @@ def _second_order(exam: Examination, point: Point, stage: str) -> Case | Finding
     except Exception as error:
         return Finding(stage, skipped=f"the primal's VJP cannot be differentiated: {says(error)}")
     rest = jax.tree.leaves(arguments[1:])
-    expected = of_program(problem, jaxpr, (point.arrays, rest), exam.working, kinks=exam.kinks, order=2)
-    first = exam.reference(exam.slice, along, exam.working).slopes(along.cotangents)
-    expected = expected.beside_slopes([max(first)] * len(expected.cotangents), along.cotangents, ROUNDINGS)
+    expected = of_program(problem, jaxpr, (along.arrays, rest), exam.working, kinks=exam.kinks, order=2)
+    expected = expected.beside_slopes([slope] * len(expected.cotangents), along.cotangents, ROUNDINGS)
     if stage == STAGES[3]:  # the others are seen along `_directions`
         expected = expected.without(exam.constant | problem.distributions)
 

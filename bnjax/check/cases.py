@@ -1,6 +1,6 @@
 """A case: a program of the op, what to run it on, what should come back, and who judges what does."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,8 +44,9 @@ class Case:
     standard: Any = None  # the `Expected` of the primal in the op's place, where it is another one
 
 
-# what autodiff of the primal returns in the op's place, in the same dtypes; None where it is not asked
-Peer = Callable[[], Outcome | Exception | None]
+# what the primal returns in the op's place, in the same dtypes, by autodiff, and with the results that it
+# has undifferentiated, which may be less exact; None where it is not asked
+Peer = Callable[[], Sequence[Outcome] | Exception | None]
 Judge = Callable[[Problem, Case, Outcome, Peer], Iterator[Finding]]
 
 

@@ -8,6 +8,7 @@ in float64, float32 and bfloat16.  Nothing here knows what is being differentiat
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 
 from bnjax.check.cases import Case
 from bnjax.check.examination import Examination, Unexamined, examination
-from bnjax.check.problem import name_of, take_apart
+from bnjax.check.problem import Problem, name_of, take_apart
 from bnjax.check.programs import Outcome
 from bnjax.check.report import CheckReport, Failure, Finding, Record, says
 from bnjax.check.running import run
@@ -71,13 +72,37 @@ def check_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) ->
         try:
             problem = take_apart(op, primal, args)
             with jax.enable_x64(True):
-                for _ in stages(examination(problem), record):
-                    pass
+                exam = examination(problem)
+                record = _examined(exam)
+                if record.wrong and exam.problem.symmetrizable - exam.problem.symmetric:
+                    record = _of_symmetric(exam.problem, record)
         except Unexamined as reason:
             record.add(Finding(failure=Failure(reason.stage, message=str(reason))))
         except Exception as error:
             record.add(_gave_up(error))
     return record.report(time.perf_counter() - start)
+
+
+def _examined(exam: Examination) -> Record:
+    """What all stages have to say."""
+    record = Record(exam.problem.name)
+    for _ in stages(exam, record):
+        pass
+    return record
+
+
+def _of_symmetric(problem: Problem, record: Record) -> Record:
+    """Where the rule is right of symmetric matrices, and such came, it is not known which were meant."""
+    names = " and ".join(problem.arrays[i].label for i in sorted(problem.symmetrizable))
+    again = _examined(examination(replace(problem, symmetric=problem.symmetrizable)))
+    if again.failures:
+        return record
+    message = (
+        f"right where {names} is symmetric, as it came, and wrong elsewhere, as in {record.report(0).worst}; "
+        "if it is so always, let both functions take (a + a.T) / 2"
+    )
+    again.add(Finding(failure=Failure("oracle", message=message)))
+    return again
 
 
 def stages(exam: Examination, record: Record) -> Iterator[None]:

@@ -88,8 +88,9 @@ def eased(worst: Worst, case: Case, peer: Peer, number: int) -> Worst:
 def leniency(case: Case, peer: Peer, number: int) -> float:
     """By how many bounds a right rule may be off in a leaf.
 
-    By 1, unless autodiff of the primal itself, run in the same dtypes on the same data, is further off: then
-    by `STEPS` times as many as it is in its worst element.  An element alone may be right by chance.
+    By 1, unless the primal itself, by autodiff or undifferentiated, run in the same dtypes on the same data,
+    is further off: then by `STEPS` times as many as it is in its worst element.  An element alone may be
+    right by chance.
     """
     own = peer()
     if own is None:
@@ -97,9 +98,9 @@ def leniency(case: Case, peer: Peer, number: int) -> float:
     if isinstance(own, Exception):
         return np.inf
     standard = case.standard or case.expected
-    if [np.shape(r) for r in own.results] != list(standard.shapes):
+    if any([np.shape(r) for r in each.results] != list(standard.shapes) for each in own):
         return 1.0
-    ratio = float(np.max(standard.weigh(own)[number].ratio, initial=0.0))
+    ratio = max(float(np.max(standard.weigh(each)[number].ratio, initial=0.0)) for each in own)
     return STEPS * ratio if ratio > 1 else 1.0
 
 

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr
+from jax.extend.core import ClosedJaxpr, Primitive
 from jax.extend.core import primitives as jaxs
 
 from bnjax.check import enclosure, points
@@ -24,7 +24,10 @@ from bnjax.check.programs import (
 )
 from bnjax.check.reference import KINKS, Reference, reference
 from bnjax.check.report import says
+from bnjax.check.symmetry import symmetric_by_nature
 from bnjax.jaxprs import equations
+
+_TRANSFORMED = 4  # roundings: those of the few steps of a short transform
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,30 @@ class Examination:
         found = [_detached(s.jaxpr, self.problem) for s in self.settings]
         return frozenset.intersection(*found) if found else frozenset()
 
+    @cached_property
+    def _primitives(self) -> frozenset[Primitive]:
+        """Of the VJPs of the op and of the primal."""
+        traced = [s.op.jaxpr for s in self.settings if s.op]
+        programs = [*(s.jaxpr for s in self.settings), *traced]
+        return frozenset(eqn.primitive for program in programs for eqn in equations(program))
+
+    @property
+    def solves(self) -> bool:
+        """Whether one of them factorizes a matrix or solves for something."""
+        return not self._primitives.isdisjoint(enclosure.SOLVING)
+
     def reference(self, jaxpr: ClosedJaxpr, point: Point, rounding: Rounding) -> Reference:
-        """What should come back at `point`, by `jaxpr`, the primal's `vjp_program`."""
-        return reference(self.problem, jaxpr, point.arguments, rounding, kinks=self.kinks)
+        """What should come back at `point`, by `jaxpr`, the primal's `vjp_program`.
+
+        By Fourier transforms a rule is as exact as the largest numbers that enter it, which are not those
+        that leave it in every row.
+        """
+        found = reference(self.problem, jaxpr, point.arguments, rounding, kinks=self.kinks)
+        if jaxs.fft_p in self._primitives:
+            found = found.beside_slopes(
+                found.slopes(point.cotangents), point.cotangents, _TRANSFORMED * rounding.unit
+            )
+        return found
 
 
 def _detached(jaxpr: ClosedJaxpr, problem: Problem) -> frozenset[int]:
@@ -122,7 +146,15 @@ def examination(problem: Problem) -> Examination:
     loops = [eqn for eqn in equations(forward) if eqn.primitive is jaxs.while_p]
     if loops and not any(map(enclosure.may_not_end, loops)):
         problem = replace(problem, forwards=only_forwards(problem))
+    symmetric = symmetric_by_nature(problem, forward)
+    problem = replace(problem, symmetric=problem.symmetric | symmetric)
     small, notes = points.small_settings(problem)
+    for i in sorted(symmetric):
+        notes = [
+            *notes,
+            f"{problem.arrays[i].label} came symmetric, and the primal reads no more than half of it: "
+            "it was so wherever it was looked at",
+        ]
     for j in problem.distributions:
         notes = [
             *notes,

@@ -16,6 +16,7 @@ from bnjax.check.probes import Shrunk
 from bnjax.check.problem import Problem
 from bnjax.check.programs import Traced, forward_program, strays, trace, traced, vjp_program
 from bnjax.check.report import says
+from bnjax.jaxprs import replaced
 
 SMALL = 4096  # elements of the arguments, and of the results, up to which the given ones are a small setting
 _NULL_DIRECTIONS = 512  # results up to which null directions are found
@@ -77,6 +78,7 @@ class Setting:
       flips: the positive arguments that the primal takes the negatives of too.
       narrow: the arrays that narrower dtypes are tried on, one list a point.
       jaxpr, forward: `vjp_program` and `forward_program` of the primal.
+      finite: whether any of the primal's results is, at any point.
       op: `vjp_program` of the op, if it is traced.
     """
 
@@ -87,6 +89,7 @@ class Setting:
     narrow: tuple[list[Any], ...]
     jaxpr: ClosedJaxpr
     forward: ClosedJaxpr
+    finite: bool
     op: Traced | None = None
 
 
@@ -95,7 +98,9 @@ def given_setting(problem: Problem) -> Setting | None:
     arrays = problem.given
     if sum(np.size(a) for a in arrays) > SMALL:
         return None
-    setting = _setting(problem, "the given arguments", None, {"as given": arrays}, (arrays,), frozenset())
+    forward = trace(forward_program(problem.primal, problem), arrays)
+    wide = {"as given": arrays}
+    setting = _setting(problem, "the given arguments", None, wide, (arrays,), frozenset(), forward)
     outputs = sum(c[0].size for c in setting.points[0].cotangents)
     return _with_op(problem, setting) if outputs <= SMALL else None
 
@@ -111,6 +116,9 @@ def small_settings(problem: Problem) -> tuple[list[Setting], list[str]]:
         settings, refusals, tried = settings + more, refusals + refused, tried + fewer
     split, _ = _taken(problem, probes.split_sizes(shapes))  # where the axes are equal for a reason, none
     notes = [f"{len(refusals)} of {len(tried)} small shapes left out: {refusals[0]}"] if refusals else []
+    blank = [s.label.removeprefix("shapes ") for s in settings if not s.finite]
+    if blank:
+        notes.append(f"at shapes {'; '.join(blank)} the primal is finite nowhere: nothing is known of them")
     return [*split, *settings], notes
 
 
@@ -219,8 +227,12 @@ def resized_setting(problem: Problem, shrunk: Shrunk, flips: set[int]) -> Settin
     """The setting of `shrunk`, on every kind of data; `flips` are the arguments that may change sign."""
     wide = {v: _data(problem, shrunk, v, flips, narrow=False) for v in probes.VARIANTS}
     narrow = tuple(_data(problem, shrunk, v, flips, narrow=True) for v in probes.VARIANTS)
+    forward = trace(forward_program(problem.primal, problem), narrow[0])
+    wide = {v: _in_domain(problem, forward, shrunk, arrays) for v, arrays in wide.items()}
+    narrow = tuple(_in_domain(problem, forward, shrunk, arrays) for arrays in narrow)
     shapes = dict.fromkeys("×".join(map(str, np.shape(a))) or "scalar" for a in narrow[0])
-    return _setting(problem, f"shapes {', '.join(shapes)}", shrunk, wide, narrow, frozenset(flips))
+    label = f"shapes {', '.join(shapes)}"
+    return _setting(problem, label, shrunk, wide, narrow, frozenset(flips), forward)
 
 
 def _setting(
@@ -230,13 +242,13 @@ def _setting(
     wide: dict[str, list[Any]],
     narrow: tuple[list[Any], ...],
     flips: frozenset[int],
+    forward: ClosedJaxpr,
 ) -> Setting:
     """The setting of these arrays, with their cotangents, and the primal's VJP along all of them traced."""
-    forward = trace(forward_program(problem.primal, problem), next(iter(wide.values())))
-    points = []
+    points, finite = [], False
     for number, (data, arrays) in enumerate(wide.items()):
-        values = enclosure.evaluate(forward, arrays)
-        results = [np.asarray(v) for v in values if jnp.issubdtype(v.dtype, jnp.floating)]
+        results = _results(forward, arrays)
+        finite = finite or any(np.isfinite(r).any() or r.size == 0 for r in results)
         if not results:
             raise ValueError("no floating-point result to differentiate")
         rng = probes.generator(shrunk.seed, number) if shrunk else probes.generator(probes.GIVEN_SEED, 9)
@@ -246,7 +258,30 @@ def _setting(
     program = vjp_program(problem.primal, problem)
     if probes.FULL_JACOBIAN < sum(y.size for y in results) <= _NULL_DIRECTIONS:
         points = _with_null_directions(problem, points, results)
-    return Setting(label, shrunk, tuple(points), flips, narrow, trace(program, *points[0].arguments), forward)
+    jaxpr = trace(program, *points[0].arguments)
+    return Setting(label, shrunk, tuple(points), flips, narrow, jaxpr, forward, finite)
+
+
+def _results(forward: ClosedJaxpr, arrays: list[Any]) -> list[np.ndarray]:
+    """The primal's floating results."""
+    values = enclosure.evaluate(forward, arrays)
+    return [np.asarray(v) for v in values if jnp.issubdtype(v.dtype, jnp.floating)]
+
+
+def _in_domain(problem: Problem, forward: ClosedJaxpr, shrunk: Shrunk, arrays: list[Any]) -> list[Any]:
+    """`arrays`; if the primal is not finite there, with square matrices made of those that came, if it is so
+    with them: definite ones are then definite, triangular ones are not singular.
+    """
+
+    def finite(arrays: list[Any]) -> bool:
+        return all(np.isfinite(r).all() for r in _results(forward, arrays))
+
+    square = [i for i in problem.floats if probes.is_square(problem.given[i], arrays[i])]
+    if not square or finite(arrays):
+        return arrays
+    rng = probes.generator(shrunk.seed, len(arrays))
+    made = replaced(arrays, square, [probes.blocks(problem.given[i], arrays[i].shape, rng) for i in square])
+    return made if finite(made) else arrays
 
 
 def _with_null_directions(

@@ -65,6 +65,17 @@ def vjp_program(fun: Function, problem: Problem, *, batched: bool = True) -> Cal
     return program
 
 
+def value_program(fun: Function, problem: Problem) -> Callable[..., Outcome]:
+    """The same without cotangents: the results of `fun` where it is not differentiated."""
+    forward = forward_program(fun, problem)
+
+    def program(arrays: Sequence[Any], *_: Any) -> Outcome:
+        results, others = forward(arrays)
+        return Outcome([r[None] for r in results], [o[None] for o in others], [])
+
+    return program
+
+
 def _by_tangents(forward: Any, floats: Sequence[Any], *, has_aux: bool) -> tuple[Any, Any, Any]:
     """`jax.vjp` by tangents alone, one for every element: a loop of unknown length has no VJP."""
     results, others = forward(floats)

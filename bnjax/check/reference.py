@@ -122,6 +122,14 @@ class Reference:
         ]
         return self._roomier(rooms)
 
+    def beside_solver(self, own: "Reference") -> "Reference":
+        """With room for the rounding of the op's own program, wrong or right, as far as it is known.
+
+        Autodiff of a determinant divides by no matrix; a rule may, and loses what its condition says.
+        """
+        radii = [radius(ball) for ball in own.cotangents]
+        return self._roomier([np.where(np.isfinite(r), r, 0.0) for r in radii])
+
     def _roomier(self, rooms: Sequence[Any]) -> "Reference":
         def change(r: Reference) -> Reference:
             pairs = zip(r.cotangents, rooms, strict=True)

@@ -17,7 +17,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from bnjax.check import enclosure
 from bnjax.check.cases import Case, Program
 from bnjax.check.problem import Function, Problem
-from bnjax.check.programs import Outcome, Traced, traced
+from bnjax.check.programs import Outcome, Traced, traced, value_program
 from bnjax.check.report import Finding, Record
 
 _COMPILED: dict[str, Any] = {}  # the lowered text, which is the whole program, to its executable
@@ -33,18 +33,19 @@ def run(problem: Problem, asked: Iterable[Case | Finding], record: Record) -> li
         else:
             record.add(item)
     done = []
-    peers: dict[Case, Outcome | Exception] = {}
+    peers: dict[Case, list[Outcome] | Exception] = {}
 
-    def peer(case: Case) -> Outcome | Exception | None:
+    def peer(case: Case) -> list[Outcome] | Exception | None:
         """With those of the other cases of its program, as they come at once; of no use to a wrong rule."""
         if record.wrong or not case.eased:
             return None
         if case not in peers:
             program = replace(case.program, known=None)
             program = program if program.run == "eager" else replace(program, run="compiled")
-            lane = {c: replace(c, program=program) for c in cases if c.program is case.program}
-            returned = outcomes(problem.primal, list(lane.values()))
-            peers.update({c: returned[twin] for c, twin in lane.items()})
+            lane = [c for c in cases if c.program is case.program]
+            undifferentiated = replace(program, of=partial(value_program, problem=problem))
+            derived, plain = (_of_primal(problem, lane, p) for p in (program, undifferentiated))
+            peers.update({c: _both(*pair) for c, *pair in zip(lane, derived, plain, strict=True)})
         return peers[case]
 
     for case, outcome in outcomes(problem.op, cases).items():
@@ -58,6 +59,21 @@ def run(problem: Problem, asked: Iterable[Case | Finding], record: Record) -> li
             record.add(finding)
         done.append((case, outcome))
     return done
+
+
+def _of_primal(problem: Problem, cases: Sequence[Case], program: Program) -> list[Outcome | Exception]:
+    """What `program` of the primal returns at each of the cases."""
+    twins = [replace(case, program=program) for case in cases]
+    returned = outcomes(problem.primal, twins)
+    return [returned[twin] for twin in twins]
+
+
+def _both(derived: Outcome | Exception, plain: Outcome | Exception) -> list[Outcome] | Exception:
+    """A `Peer`'s answer: a second derivative has no results, and a vmapped program others."""
+    if isinstance(derived, Exception) or isinstance(plain, Exception):
+        return derived if isinstance(derived, Exception) else [derived]
+    alike = [np.shape(r) for r in derived.results] == [np.shape(r) for r in plain.results]
+    return [derived, derived._replace(results=plain.results)] if alike else [derived]
 
 
 def outcomes(fun: Function, cases: Sequence[Case]) -> dict[Case, Outcome | Exception]:

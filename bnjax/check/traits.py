@@ -1,5 +1,7 @@
 """What the arrays that came may have to be, and those made like them then are."""
 
+from typing import Any
+
 import numpy as np
 
 
@@ -25,6 +27,18 @@ def is_distribution(leaf: np.ndarray) -> bool:
     if leaf.shape == (len(leaf),) * 2 and np.array_equal(leaf, np.eye(len(leaf))):
         return False  # a matrix that changes nothing
     return bool(np.all(abs(np.sum(leaf, -1) - 1) < 1e-3))
+
+
+def is_symmetric(leaf: np.ndarray) -> bool:
+    """Whether `leaf` may have to be a symmetric matrix, or several, as a covariance is."""
+    if leaf.ndim < 2 or leaf.shape[-1] != leaf.shape[-2] or leaf.shape[-1] < 2 or leaf.size == 0:
+        return False
+    return bool(np.all(abs(leaf - np.swapaxes(leaf, -1, -2)) <= 1e-5 * np.max(abs(leaf))))
+
+
+def symmetric(leaf: Any) -> Any:
+    """The symmetric part of a matrix."""
+    return (leaf + leaf.swapaxes(-1, -2)) / 2
 
 
 def distribution(leaf: np.ndarray) -> np.ndarray:

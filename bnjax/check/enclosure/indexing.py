@@ -47,7 +47,7 @@ def _doubtful(machine: Machine, indices: list[Ball], value: Any, radius: Any, re
 
 
 def _look_up(machine: Machine, eqn: JaxprEqn, *operands: Ball) -> Ball:
-    """gather, dynamic_slice, dynamic_update_slice, scatter: elements of the operand, or of the updates."""
+    """gather, dynamic_slice, dynamic_update_slice: elements of the operand, or of the updates."""
     balls = list(operands)
     value = machine.apply(eqn, *(b.value for b in balls))
     data, indices = _data(eqn, balls)
@@ -63,6 +63,27 @@ def _look_up(machine: Machine, eqn: JaxprEqn, *operands: Ball) -> Ball:
         most = machine.xp.stack([end.max() for end in high]).max()
         reach = machine.xp.maximum(most - value, value - least)
     return _doubtful(machine, indices, value, radius, reach)
+
+
+def _overwrite(machine: Machine, eqn: JaxprEqn, *operands: Ball) -> Ball:
+    """scatter: where windows meet, JAX leaves open whose element is kept; it may be any of theirs."""
+    ball, (a, indices, updates) = _look_up(machine, eqn, *operands), operands
+    value, xp = ball.value, machine.xp
+    if value.size == 0 or value.dtype.kind not in "biuf":
+        return ball
+    written = updates.value.astype(np.float64)
+
+    def end(primitive: Primitive, unwritten: float) -> Any:
+        return machine.bind(primitive, eqn.params, xp.full(a.value.shape, unwritten), indices.value, written)
+
+    low, high = end(jaxs.scatter_min_p, np.inf), end(jaxs.scatter_max_p, -np.inf)
+    meet = high > low
+    if xp is np and not meet.any():
+        return ball
+    if not is_number(value):
+        return Ball(value, meet | machine.radius(ball))
+    apart = xp.where(meet, xp.maximum(high - value, value - low), 0.0)
+    return Ball(value, machine.radius(ball) + apart)
 
 
 def scatter_add(machine: Machine, eqn: JaxprEqn, *operands: Ball) -> Ball:
@@ -112,7 +133,8 @@ def _scatter_most(machine: Machine, eqn: JaxprEqn, a: Ball, indices: Ball, updat
 
 INDEXING: dict[Primitive, Rule] = {
     **dict.fromkeys(
-        (jaxs.gather_p, jaxs.dynamic_slice_p, jaxs.dynamic_update_slice_p, jaxs.scatter_p), _look_up),
+        (jaxs.gather_p, jaxs.dynamic_slice_p, jaxs.dynamic_update_slice_p), _look_up),
+    jaxs.scatter_p: _overwrite,
     jaxs.scatter_add_p: scatter_add,
     jaxs.scatter_mul_p: _scatter_mul,
     jaxs.scatter_max_p: _scatter_most,

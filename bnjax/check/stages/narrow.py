@@ -76,6 +76,8 @@ def _at(exam: Examination, stage: str, dtypes: list[Any], setting: Setting) -> I
         slopes = slopes or expected.slopes(wide.cotangents)  # of the ordinary point, the first
         if point.hot:
             expected = expected.by_elements(point.hot, wide.cotangents)
+        if exam.solves and setting.op:
+            expected = expected.beside_solver(exam.reference(setting.op.jaxpr, wide, rounding))
         if setting.shrunk is None or point is not points[0]:
             expected = expected.beside_slopes(slopes, wide.cotangents, _ROUNDINGS * rounding.unit)
         yield Case(
@@ -110,14 +112,14 @@ def _raised(problem: Problem, case: Case, error: Exception, peer: Peer) -> Findi
     """A rule need not take every dtype, but what its forward pass takes its backward pass must.
 
     What XLA does not run for the primal either counts against nobody, nor does a kernel that it has not in a
-    dtype that nobody gave: LU in bfloat16, which the primal avoids on small matrices alone.
+    dtype that nobody gave: LU in bfloat16, which the primal avoids on small matrices alone, or FFT.
     """
     own = peer()
     if isinstance(own, Exception):
         return Finding(case.stage, skipped=f"the primal raises {says(own)}")
     kind, arrays = stage_of(error), case.point.arrays
     if kind == "raises" and any(arrays[i].dtype != problem.dtypes[i] for i in problem.floats):
-        if isinstance(error, NotImplementedError):
+        if isinstance(error, NotImplementedError) or "FFT input must be" in str(error):
             return Finding(case.stage, skipped=f"the op raises {says(error)}")
         try:
             result_dtypes(replace(problem, primal=problem.op), arrays)

@@ -93,9 +93,13 @@ def _copies(a: Any) -> Any:
 
 
 def _direction(values: np.ndarray, j: int) -> np.ndarray:
-    """A direction of the argument's own scale: its spread, or its magnitude where it must stay positive."""
+    """A direction of the argument's own scale: its spread, or its magnitude where it must stay positive.
+
+    It leaves a symmetric matrix one: of what reads one triangle only that derivative is its rule's to know.
+    """
     rng = probes.generator(j, 11)
     signs = np.where(rng.uniform(size=values.shape) < 0.5, -1.0, 1.0) * rng.uniform(0.5, 1, size=values.shape)
+    signs = traits.symmetric(signs) if traits.is_symmetric(values) else signs
     if traits.is_positive(values):
         return signs * values
     spread = float(np.std(values)) if values.size > 1 else 0.0

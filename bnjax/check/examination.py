@@ -11,7 +11,6 @@ from jax.extend.core import primitives as jaxs
 from bnjax.check import enclosure, points
 from bnjax.check.enclosure import Rounding
 from bnjax.check.points import Point, Setting
-from bnjax.check.probes import Role
 from bnjax.check.problem import Function, Problem
 from bnjax.check.programs import (
     forward_program,
@@ -24,6 +23,7 @@ from bnjax.check.programs import (
 )
 from bnjax.check.reference import KINKS, Reference, reference
 from bnjax.check.report import says
+from bnjax.check.sizes import Role
 from bnjax.check.symmetry import symmetric_by_nature
 from bnjax.jaxprs import equations
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from bnjax.check import enclosure, probes, traits
+from bnjax.check import enclosure, probes, sizes, traits
 from bnjax.check.enclosure import Ball
-from bnjax.check.probes import Shrunk
 from bnjax.check.problem import Problem
 from bnjax.check.programs import Traced, forward_program, strays, trace, traced, vjp_program
 from bnjax.check.report import says
+from bnjax.check.sizes import Shrunk
 from bnjax.jaxprs import replaced
 
 SMALL = 4096  # elements of the arguments, and of the results, up to which the given ones are a small setting
@@ -108,13 +108,13 @@ def given_setting(problem: Problem) -> Setting | None:
 def small_settings(problem: Problem) -> tuple[list[Setting], list[str]]:
     """The small settings that the primal and the op's forward pass take, and why others are left out."""
     shapes = [np.shape(a) for a in problem.given]
-    tried = probes.shrunk_sizes(shapes)
+    tried = sizes.shrunk_sizes(shapes)
     settings, refusals = _taken(problem, tried)
     if len(refusals) * 2 > len(tried):
-        fewer = probes.fewer_sizes(shapes)
+        fewer = sizes.fewer_sizes(shapes)
         more, refused = _taken(problem, fewer)
         settings, refusals, tried = settings + more, refusals + refused, tried + fewer
-    split, _ = _taken(problem, probes.split_sizes(shapes))  # where the axes are equal for a reason, none
+    split, _ = _taken(problem, sizes.split_sizes(shapes))  # where the axes are equal for a reason, none
     notes = [f"{len(refusals)} of {len(tried)} small shapes left out: {refusals[0]}"] if refusals else []
     blank = [s.label.removeprefix("shapes ") for s in settings if not s.finite]
     if blank:
@@ -146,7 +146,7 @@ def beyond(problem: Problem, setting: Setting) -> list[Point]:
 
 def grown_settings(problem: Problem) -> Iterator[Setting]:
     """Settings in which every 1 has grown, as far as the primal takes them: a 1 may be one for a reason."""
-    for shrunk in probes.grown_sizes([np.shape(a) for a in problem.given]):
+    for shrunk in sizes.grown_sizes([np.shape(a) for a in problem.given]):
         try:
             yield resized_setting(problem, shrunk, flippable(problem, shrunk))
         except Exception:
@@ -211,7 +211,7 @@ def _scales(shrunk: Shrunk, given: Sequence[Any], setting: Setting) -> bool:
     Where they have not, a 1 has met an array that the function holds, and was broadcast.
     """
     results = [a.shape for a in setting.forward.out_avals]
-    return [probes.resized(g.shape, shrunk.sizes) for g in given] == results
+    return [sizes.resized(g.shape, shrunk.sizes) for g in given] == results
 
 
 def _has_a_meaning(shrunk: Shrunk, given: Sequence[Any], setting: Setting) -> bool:

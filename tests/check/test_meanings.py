@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnjax.check import check_vjp, probes, traits
+from bnjax.check import check_vjp, sizes, traits
 from tests.prove.rules import with_rule
 
 RNG = np.random.default_rng(9)
@@ -183,9 +183,9 @@ def test_a_mask_that_masks_nothing_is_a_mask():
 
 
 def test_split_sizes_change_the_later_of_two_equal_axes():
-    first, other = probes.split_sizes([(2, 4, 4, 3), (3,)])
+    first, other = sizes.split_sizes([(2, 4, 4, 3), (3,)])
     assert first.of((2, 4, 4, 3)) == (2, 4, 5, 3)
     assert other.of((2, 4, 4, 3)) == (2, 5, 4, 3)
     assert first.of((3,)) == (3,)
     assert first.of((4, 4, 4)) == (4, 5, 6)
-    assert probes.split_sizes([(2, 3), (3,)]) == []
+    assert sizes.split_sizes([(2, 3), (3,)]) == []

@@ -14,10 +14,10 @@ from bnjax.check.cases import Case, Peer, Program
 from bnjax.check.enclosure import Rounding
 from bnjax.check.examination import Examination
 from bnjax.check.points import Point, Setting
-from bnjax.check.probes import Role
 from bnjax.check.problem import Problem
 from bnjax.check.programs import Outcome, forward_program, trace, vjp_program
 from bnjax.check.report import Failure, Finding, says, stage_of
+from bnjax.check.sizes import Role
 
 _ROUNDINGS = 2  # of the largest slope at an ordinary point: what 1 − y loses where y is nearly 1
 

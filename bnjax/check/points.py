@@ -10,13 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from bnjax.check import enclosure, probes, sizes, traits
+from bnjax.check import domain, enclosure, probes, sizes, traits
 from bnjax.check.enclosure import Ball
 from bnjax.check.problem import Problem
 from bnjax.check.programs import Traced, forward_program, strays, trace, traced, vjp_program
 from bnjax.check.report import says
 from bnjax.check.sizes import Shrunk
-from bnjax.jaxprs import replaced
 
 SMALL = 4096  # elements of the arguments, and of the results, up to which the given ones are a small setting
 _NULL_DIRECTIONS = 512  # results up to which null directions are found
@@ -228,8 +227,8 @@ def resized_setting(problem: Problem, shrunk: Shrunk, flips: set[int]) -> Settin
     wide = {v: _data(problem, shrunk, v, flips, narrow=False) for v in probes.VARIANTS}
     narrow = tuple(_data(problem, shrunk, v, flips, narrow=True) for v in probes.VARIANTS)
     forward = trace(forward_program(problem.primal, problem), narrow[0])
-    wide = {v: _in_domain(problem, forward, shrunk, arrays) for v, arrays in wide.items()}
-    narrow = tuple(_in_domain(problem, forward, shrunk, arrays) for arrays in narrow)
+    wide = {v: domain.inside(problem, forward, shrunk, arrays) for v, arrays in wide.items()}
+    narrow = tuple(domain.inside(problem, forward, shrunk, arrays) for arrays in narrow)
     shapes = dict.fromkeys("×".join(map(str, np.shape(a))) or "scalar" for a in narrow[0])
     label = f"shapes {', '.join(shapes)}"
     return _setting(problem, label, shrunk, wide, narrow, frozenset(flips), forward)
@@ -247,7 +246,7 @@ def _setting(
     """The setting of these arrays, with their cotangents, and the primal's VJP along all of them traced."""
     points, finite = [], False
     for number, (data, arrays) in enumerate(wide.items()):
-        results = _results(forward, arrays)
+        results = domain.results(forward, arrays)
         finite = finite or any(np.isfinite(r).any() or r.size == 0 for r in results)
         if not results:
             raise ValueError("no floating-point result to differentiate")
@@ -260,28 +259,6 @@ def _setting(
         points = _with_null_directions(problem, points, results)
     jaxpr = trace(program, *points[0].arguments)
     return Setting(label, shrunk, tuple(points), flips, narrow, jaxpr, forward, finite)
-
-
-def _results(forward: ClosedJaxpr, arrays: list[Any]) -> list[np.ndarray]:
-    """The primal's floating results."""
-    values = enclosure.evaluate(forward, arrays)
-    return [np.asarray(v) for v in values if jnp.issubdtype(v.dtype, jnp.floating)]
-
-
-def _in_domain(problem: Problem, forward: ClosedJaxpr, shrunk: Shrunk, arrays: list[Any]) -> list[Any]:
-    """`arrays`; if the primal is not finite there, with square matrices made of those that came, if it is so
-    with them: definite ones are then definite, triangular ones are not singular.
-    """
-
-    def finite(arrays: list[Any]) -> bool:
-        return all(np.isfinite(r).all() for r in _results(forward, arrays))
-
-    square = [i for i in problem.floats if probes.is_square(problem.given[i], arrays[i])]
-    if not square or finite(arrays):
-        return arrays
-    rng = probes.generator(shrunk.seed, len(arrays))
-    made = replaced(arrays, square, [probes.blocks(problem.given[i], arrays[i].shape, rng) for i in square])
-    return made if finite(made) else arrays
 
 
 def _with_null_directions(

@@ -149,28 +149,6 @@ def _spread_out(
     return values - values.mean() if signed and values.size > 1 else values
 
 
-def is_square(given: np.ndarray, small: np.ndarray) -> bool:
-    """Whether square matrices came, and square ones are to be made like them."""
-    return all(a.ndim > 1 and a.shape[-1] == a.shape[-2] for a in (given, small)) and given.shape[-1] > 1
-
-
-def blocks(given: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Square matrices of `shape`: principal parts of those that came, side by side if these are smaller.
-
-    Row i and column i are scaled by the same positive number.  What is definite, triangular or regular by
-    its diagonal stays so, which numbers drawn at random are not.
-    """
-    size, most = shape[-1], given.shape[-1]
-    lead = np.ix_(*(np.arange(k) % of for k, of in zip(shape[:-2], given.shape, strict=False)))
-    matrices, made = given[lead] if lead else given, np.zeros(shape)
-    for start in range(0, size, most):
-        count = min(most, size - start)
-        at = np.sort(rng.choice(most, count, replace=False))
-        made[..., start : start + count, start : start + count] = matrices[..., at[:, None], at]
-    scale = np.exp(0.25 * rng.normal(size=size))
-    return made * np.multiply.outer(scale, scale)
-
-
 def integer_leaf(
     given: np.ndarray, shape: tuple[int, ...], sizes: Sizes, rng: np.random.Generator, *, mixed: bool
 ) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.scipy.linalg import cho_factor, cho_solve, solve_triangular
 
-from bnjax.check import check_vjp, probes
+from bnjax.check import check_vjp, domain
 from tests.prove.rules import with_rule
 
 RNG = np.random.default_rng(17)
@@ -152,12 +152,32 @@ def test_a_determinants_rule_may_invert(seed):
 def test_blocks_keep_what_the_matrices_that_came_are():
     rng = np.random.default_rng(0)
     for size in (1, 3, 4, 7):
-        made = probes.blocks(DEFINITE, (size, size), rng)
+        made = domain.blocks(DEFINITE, (size, size), rng)
         assert np.array_equal(made, made.T)
         assert np.all(np.linalg.eigvalsh(made) > 0)
-        lower = probes.blocks(np.stack([np.tril(ROOT)] * 2), (3, size, size), rng)
+        lower = domain.blocks(np.stack([np.tril(ROOT)] * 2), (3, size, size), rng)
         assert np.array_equal(lower, np.tril(lower))
         assert np.all(np.diagonal(lower, axis1=1, axis2=2) != 0)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["increasing", "of length 1"])
+def test_other_arrays_too_are_made_of_those_that_came_where_the_primal_takes_no_other(name):
+    """Times that increase; unit vectors, of which no product is beyond 1."""
+    times = np.cumsum(RNG.uniform(0.1, 1, size=10)).astype(np.float32)
+    units = [
+        v / np.linalg.norm(v, axis=-1, keepdims=True) for v in RNG.normal(size=(2, 6, 3)).astype(np.float32)
+    ]
+    primal, args = {
+        "increasing": (lambda t: jnp.sum(jnp.log(jnp.diff(t))), (times,)),
+        "of length 1": (lambda u, v: jnp.sum(jnp.arccos(jnp.sum(u * v, -1))), units),
+    }[name]
+    assert check_vjp(primal, lambda *args: primal(*args), *args).ok
+
+    def autodiff(args, g):
+        return jax.vjp(primal, *args)[1](g)
+
+    assert check_vjp(with_rule(primal, beyond_four(autodiff)), primal, *args).verdict == "WRONG"
 
 
 def test_where_the_primal_is_finite_nowhere_the_report_says_so():

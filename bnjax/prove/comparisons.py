@@ -212,18 +212,20 @@ class Case(NamedTuple):
 
 
 def cases_of(field: Field, entry: Entry) -> list[Case]:
-    """The values of a truth value, and of its partner."""
+    """The values of a truth value, and of its partner; what compares 0 with 0, as x_i − x_i, has one."""
     one, here = field.constant(1), field.entry(*entry)
     function = function_of(field, entry)
     if function is None or function.kind not in (ABOVE, ZERO):
         return [Case(here, {entry: 1}), Case(one - here, {entry: 0})]
     poly = argument_of(field, entry)
-    null = _partner(field, entry, function, ZERO)
-    is_zero = field.entry(*null)
+    null, top = (_partner(field, entry, function, kind) for kind in (ZERO, ABOVE))
+    if not field.reduce(poly).terms:
+        return [Case(one, {top: 0, null: 1})]
+    elsewhere = apart(field, poly)
+    is_zero = one - elsewhere + elsewhere * field.entry(*null)
     if function.kind == ZERO and field.sign(poly) >= NONNEGATIVE:
         return [Case(one - is_zero, {null: 0}, positive=poly), Case(is_zero, {null: 1}, null=poly)]
-    top = _partner(field, entry, function, ABOVE)
-    is_above = field.entry(*top)
+    is_above = elsewhere * field.entry(*top)
     return [
         Case(is_above, {top: 1, null: 0}, positive=poly),
         Case(one - is_above - is_zero, {top: 0, null: 0}, positive=-poly),

@@ -24,8 +24,9 @@ def exclude_each_other(field: Field, positive: Sequence[Poly], null: Sequence[Po
             return True
         data = [monomial for monomial in equation.terms if monomial]
         if data:
-            rows = [_without(row, min(data), equation) for row in rows]
-            equations = [_without(other, min(data), equation) for other in equations]
+            first = min(data, key=str)
+            rows = [_without(row, first, equation) for row in rows]
+            equations = [_without(other, first, equation) for other in equations]
     while len(rows) <= _ROWS:
         field.check_time()
         if any(field.sign(-row) >= NONNEGATIVE for row in rows):
@@ -54,7 +55,7 @@ def _of_both_signs(rows: Sequence[Poly]) -> Monomial | None:
         for monomial in row.terms:
             if monomial:
                 signs.setdefault(monomial, set()).add(_sign(row, monomial))
-    return min((monomial for monomial, found in signs.items() if len(found) == 2), default=None)
+    return min((monomial for monomial, found in signs.items() if len(found) == 2), key=str, default=None)
 
 
 def _sign(row: Poly, monomial: Monomial) -> int:

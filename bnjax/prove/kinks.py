@@ -15,12 +15,14 @@ from bnjax.prove.arrays import Array, finite, over_the_same
 from bnjax.prove.comparisons import ABOVE, LARGEST, TIE, ZERO, at_values
 from bnjax.prove.definitions import Function
 from bnjax.prove.derivation import Derivation
+from bnjax.prove.diagonals import zero_where_equal
 from bnjax.prove.field import Field
 from bnjax.prove.functions import function_of
 from bnjax.prove.inequalities import exclude_each_other
 from bnjax.prove.monomials import Entry, entries_of, flatten
 from bnjax.prove.thin import is_thin
 from bnjax.prove.vanishing import Question, names_in, vanishes, with_numbers, without
+from bnjax.prove.words import letter
 
 _TOGETHER = 3  # kinks looked at together
 _ORDERED = 4  # arrays that grow at rates in every order
@@ -104,7 +106,10 @@ def _words(field: Field, function: Function) -> str:
     thin = is_thin(field, function)
     if function.kind.startswith((LARGEST, TIE)):
         return f"the largest of {function.argument} is attained once{'' if thin else ', or equally nearby'}"
-    return f"{function.argument} {'≠ 0' if thin else 'is ≠ 0, or 0 nearby as well'}"
+    pairs = zero_where_equal(field, function.argument)
+    apart = ", ".join(f"{letter(i)} ≠ {letter(j)}" for i, j in pairs)
+    where = f" ({apart})" if apart else ""
+    return f"{function.argument} {'≠ 0' if thin else 'is ≠ 0, or 0 nearby as well'}{where}"
 
 
 def _lie_between(

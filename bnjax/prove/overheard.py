@@ -1,6 +1,7 @@
 """What Python asks of a symbolic size, and no method of the size hears.
 
-`type(n)` calls none.  A listener stands in the place of `type` in the modules of the user's code.
+`type(n)` calls none.  A listener stands in the place of `type` in the modules of the user's code.  Nor do the
+comparison and the hash of an abstract array, `x.aval == …`.
 
 Where JAX meets sizes that it cannot compare it raises, or finds them unequal: user code that catches the
 exception goes on as it would at no number.  A trace function hears where an exception of JAX's ends.
@@ -13,6 +14,7 @@ from types import FrameType, ModuleType, TracebackType
 from typing import Any, cast
 
 import jax.export
+from jax._src.core import ShapedArray
 from jax._src.export.shape_poly import _DimExpr as SymbolicSize
 
 from bnjax.prove.questions import LOCK, Question, kind_of, kind_of_file, line_of
@@ -30,7 +32,7 @@ def overheard(functions: Sequence[Callable[..., Any]]) -> Iterator[list[Question
         questions.setdefault((text, line), Question("", text, line))
 
     found: list[Question] = []
-    with LOCK, _types_heard(functions, note), _catches_heard(note), _symbols_heard(note):
+    with LOCK, _types_heard(functions, note), _catches_heard(note), _symbols_heard(note), _avals_heard(note):
         try:
             yield found
         finally:
@@ -90,6 +92,35 @@ def _symbols_heard(note: Note) -> Iterator[None]:
         yield
     finally:
         jax.export.is_symbolic_dim = is_symbolic
+
+
+@contextlib.contextmanager
+def _avals_heard(note: Note) -> Iterator[None]:
+    """Abstract arrays are compared, and looked up, without a word to their sizes."""
+    before = {name: vars(ShapedArray).get(name) for name in ("__eq__", "__ne__", "__hash__")}
+
+    def heard(name: str) -> Callable[..., Any]:
+        method = getattr(ShapedArray, name)
+
+        def asked(self: Any, *other: Any) -> Any:
+            frame = sys._getframe(1)
+            if any(isinstance(size, SymbolicSize) for size in self.shape) and kind_of(frame.f_code) == "user":
+                note(f"{name} of an abstract array", frame)
+            return method(self, *other)
+
+        return asked
+
+    hooks = {name: heard(name) for name in before}
+    for name, hook in hooks.items():
+        setattr(ShapedArray, name, hook)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            if method is None:
+                delattr(ShapedArray, name)
+            else:
+                setattr(ShapedArray, name, method)
 
 
 def _is_of_jax(traceback: TracebackType | None) -> bool:

@@ -14,7 +14,7 @@ _TRUSTED = (
     "Not covered: XLA's compilation, and the rounding, overflow and underflow of floating point.\n"
     "Outside the claim: what a function does only where it is not traced, in another dtype than float32, on "
     "a later trace (state that it keeps), differentiated in some of its arguments only (symbolic_zeros) or "
-    "more than once."
+    "more than once, or where it knows a size by its identity (is, id) or another name of type."
 )
 
 

@@ -27,7 +27,12 @@ from jax._src.export.shape_poly import _DimExpr as SymbolicSize
 _ASKERS_OF_OTHERS = (sysconfig.get_paths()["stdlib"], str(pathlib.Path(np.__file__).parent), "<frozen")
 _TRUSTED = tuple(str(pathlib.Path(m.__file__ or "").parent) for m in (jax, jaxlib))
 _OURS = str(pathlib.Path(__file__).parent)
-_ANSWERS = ("array_equal", "array_equiv")  # by the shapes, and without an exception
+# functions of JAX's that answer the user by what a size answers them: by the shapes, without an exception
+_ANSWERS = frozenset((
+    "array_equal", "array_equiv", "__eq__", "__ne__", "__hash__", "__str__", "__repr__", "__format__",
+    "__contains__", "str_short", "definitely_equal", "definitely_equal_shape", "is_constant_dim",
+    "is_constant_shape",
+))  # fmt: skip
 # what a symbolic size can do for some operands only, and what an int can do and it cannot: the program may
 # catch the exception
 _MAY_RAISE = (
@@ -88,15 +93,16 @@ def line_of(frame: FrameType) -> str:
 
 
 def _asker(frame: FrameType | None) -> FrameType | None:
-    """The frame of the user's code that asks; None if it is JAX that asks."""
-    answered = False  # whether JAX's answer is made of the one that the size gives
-    while frame is not None:
+    """The frame of the user's code that asks; None if it is JAX that asks, and not to answer the user."""
+    called = ""  # the function of JAX's that the user's code has called
+    answers = False
+    while frame is not None and frame.f_code.co_filename != __file__:  # there JAX makes an answer heard here
         kind = kind_of(frame.f_code)
-        answered |= frame.f_code.co_name in _ANSWERS and kind == "trusted"
         if kind == "user":
-            return frame
-        if kind == "trusted" and not answered:
-            return None
+            return frame if answers or not called else None
+        if kind == "trusted":
+            called = frame.f_code.co_name
+            answers = called in _ANSWERS
         frame = frame.f_back
     return None
 

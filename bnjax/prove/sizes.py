@@ -97,12 +97,18 @@ def _solution(poly: Poly, symbol: str) -> str | None:
     names = [entry.name for entry, power in entries_of(monomial) for _ in range(power)]
     if factor < 1 or factor.denominator != 1 or len(set(names)) != len(names):
         return None
-    return "*".join([str(factor)] * (factor != 1 or not names) + names)
+    return _product(int(factor), names)
 
 
 def substituted(word: str, solution: Mapping[str, str]) -> str:
     """A product of sizes, with words for some of them."""
-    return "*".join(solution.get(part, part) for part in word.split("*"))
+    parts = [part for known in word.split("*") for part in solution.get(known, known).split("*")]
+    number = math.prod(int(part) for part in parts if part.isdigit())
+    return _product(number, [part for part in parts if not part.isdigit()])
+
+
+def _product(number: int, names: Sequence[str]) -> str:
+    return "*".join([str(number)] * (number != 1 or not names) + [*names])
 
 
 def words(sizes: Mapping[str, object]) -> str:

@@ -34,16 +34,17 @@ def _factor_words(factor: Factor, power: int) -> str:
     if not isinstance(factor, Sum):
         return factor.name + _subscript(factor.indices) + _superscript(power)
     inside = "·".join(e.name + _subscript(e.indices) + _superscript(p) for e, p in factor.entries)
-    indices = "".join(_letter(-1 - k) for k in range(len(factor.sizes)))
+    indices = "".join(letter(-1 - k) for k in range(len(factor.sizes)))
     text = f"Σ_{indices} {inside}"
     return f"({text})" + _superscript(power)
 
 
 def _subscript(indices: tuple[int, ...]) -> str:
-    return f"[{','.join(_letter(i) for i in indices)}]" if indices else ""
+    return f"[{','.join(letter(i) for i in indices)}]" if indices else ""
 
 
-def _letter(index: int) -> str:
+def letter(index: int) -> str:
+    """What an index is called: a, b, … where it is free."""
     if index >= 0:
         return _FREE[index] if index < len(_FREE) else f"a{index}"
     return _LETTERS[-1 - index] if -index <= len(_LETTERS) else f"i{-index}"

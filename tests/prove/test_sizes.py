@@ -142,6 +142,16 @@ TYPES = {
     "is_symbolic_dim": lambda x: not export.is_symbolic_dim(x.shape[0]) and x.shape[0] > 2000,
     "a reshape that JAX refuses": lambda x: succeeds(lambda: x.reshape(-1, 2003)),
     "a product that JAX refuses": lambda x: succeeds(lambda: jnp.dot(x, jnp.ones(2003))),
+    "the text of an abstract array": lambda x: "[2003]" in str(jax.typeof(x)),
+    "its short text": lambda x: x.aval.str_short().endswith("[2003]"),
+    "the text of a tracer": lambda x: "[2003]" in repr(x),
+    "the text of a program": lambda x: "[2003]" in str(jax.make_jaxpr(jnp.sum)(x)),
+    "an abstract array": lambda x: x.aval == jax.core.ShapedArray((2003,), jnp.float32),
+    "another abstract array": lambda x: not operator.ne(x.aval, jax.core.ShapedArray((2003,), jnp.float32)),
+    "a table of abstract arrays": lambda x: x.aval in {jax.core.ShapedArray((2003,), jnp.float32)},
+    "a table of shapes": lambda x: (
+        jax.ShapeDtypeStruct(x.shape, x.dtype) in {jax.ShapeDtypeStruct((2003,), "f")}
+    ),
     "rows that JAX refuses": lambda x: succeeds(lambda: [list(x)]) and x.shape[0] > 2000,
 }
 
@@ -175,6 +185,25 @@ def test_where_jax_compares_shapes_and_says_no_it_is_asked_too():
     proof = prove_vjp(with_rule(jnp.square, backward), jnp.square, "n")
     assert proof.status == "conditional"
     assert "2003" in proof.claim
+
+
+def test_a_comparison_of_shapes_by_jax_is_a_question_about_sizes():
+    def backward(args, dy):
+        (x,) = args
+        same = jax.eval_shape(jnp.square, x) == jax.ShapeDtypeStruct((17,), jnp.float32)
+        return ((3 if same else 2) * x * dy,)
+
+    proof = prove_vjp(with_rule(jnp.square, backward), jnp.square, "n")
+    assert proof.status in ("refuted", "refused")
+    assert "n = 17" in str(proof) or len(proof.counterexample.point["x"]) == 17
+
+
+def test_multiples_that_are_asked_about_twice_are_one_size():
+    def backward(args, dy):
+        n = args[0].shape[0]
+        return ((3 if n % 17 == 0 and n // 17 == 1 else 2) * args[0] * dy,)
+
+    assert prove_vjp(with_rule(jnp.square, backward), jnp.square, "n").status == "refuted"
 
 
 def test_an_exception_of_the_users_own_is_no_question():

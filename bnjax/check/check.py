@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from bnjax.check import meanings
 from bnjax.check.cases import Case
 from bnjax.check.examination import Examination, Unexamined, examination
 from bnjax.check.problem import Problem, name_of, take_apart
@@ -74,8 +75,10 @@ def check_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) ->
             with jax.enable_x64(True):
                 exam = examination(problem)
                 record = _examined(exam)
-                if record.wrong and exam.problem.symmetrizable - exam.problem.symmetric:
-                    record = _of_symmetric(exam.problem, record)
+                if record.wrong:
+                    record = _as_meant(exam.problem, record)
+                elif exam.problem.distributions and not record.failures:
+                    record = _unnormalized(exam.problem, record)
         except Unexamined as reason:
             record.add(Finding(failure=Failure(reason.stage, message=str(reason))))
         except Exception as error:
@@ -83,26 +86,56 @@ def check_vjp(op: Callable[..., Any], primal: Callable[..., Any], *args: Any) ->
     return record.report(time.perf_counter() - start)
 
 
-def _examined(exam: Examination) -> Record:
-    """What all stages have to say."""
+def _examined(exam: Examination, enough: Callable[[Record], bool] = lambda _: False) -> Record:
+    """What all stages have to say, or as many as are `enough`."""
     record = Record(exam.problem.name)
     for _ in stages(exam, record):
-        pass
+        if enough(record):
+            break
     return record
 
 
-def _of_symmetric(problem: Problem, record: Record) -> Record:
-    """Where the rule is right of symmetric matrices, and such came, it is not known which were meant."""
-    names = " and ".join(problem.arrays[i].label for i in sorted(problem.symmetrizable))
-    again = _examined(examination(replace(problem, symmetric=problem.symmetrizable)))
-    if again.failures:
-        return record
+def _as_meant(problem: Problem, record: Record) -> Record:
+    """Where the rule is right of arrays that are like those that came, it is in doubt what was meant."""
+    found = meanings.in_doubt(problem)
+    for meant in [*((m,) for m in found), *([tuple(found)] if len(found) > 1 else [])]:
+        try:
+            exam = examination(replace(problem, meanings=(*problem.meanings, *meant)))
+            again = _examined(exam, lambda record: bool(record.failures))
+        except Exception:  # of these arrays it is not to be had
+            continue
+        if not again.failures:
+            words, advice = (
+                " and ".join(parts) for parts in zip(*((m.words, m.written) for m in meant), strict=True)
+            )
+            again.add(_doubt(words, record.report(0).worst, f"let both functions take {advice}"))
+            return again
+    return record
+
+
+def _unnormalized(problem: Problem, record: Record) -> Record:
+    """Where what came sums to 1 the rule is right; is it of such arrays alone, in their own cotangents?"""
+    labels = [problem.labels[j] for j in problem.distributions]
+    free = replace(problem, arrays=tuple(a._replace(distribution=False) for a in problem.arrays))
+
+    def own(record: Record) -> list[Failure]:
+        failures = record.failures.values()
+        return [
+            f for f in failures if f.stage == "primal value" or (f.stage == "value" and f.argument in labels)
+        ]
+
+    again = own(_examined(examination(free), lambda record: bool(own(record))))
+    if again:
+        words = f"{' and '.join(labels)} sums to 1 along its last axis"
+        record.add(_doubt(words, again[0], "divide by the sum in both functions"))
+    return record
+
+
+def _doubt(words: str, worst: Failure | None, advice: str) -> Finding:
     message = (
-        f"right where {names} is symmetric, as it came, and wrong elsewhere, as in {record.report(0).worst}; "
-        "if it is so always, let both functions take (a + a.T) / 2"
+        f"right where {words}, as it came, and wrong elsewhere, as in {worst}; if it is so always, {advice}"
     )
-    again.add(Finding(failure=Failure("oracle", message=message)))
-    return again
+    return Finding(failure=Failure("oracle", message=message))
 
 
 def stages(exam: Examination, record: Record) -> Iterator[None]:

@@ -8,7 +8,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Primitive
 from jax.extend.core import primitives as jaxs
 
-from bnjax.check import enclosure, points
+from bnjax.check import enclosure, meanings, points
 from bnjax.check.enclosure import Rounding
 from bnjax.check.points import Point, Setting
 from bnjax.check.problem import Function, Problem
@@ -24,7 +24,6 @@ from bnjax.check.programs import (
 from bnjax.check.reference import KINKS, Reference, reference
 from bnjax.check.report import says
 from bnjax.check.sizes import Role
-from bnjax.check.symmetry import symmetric_by_nature
 from bnjax.jaxprs import equations
 
 _TRANSFORMED = 4  # roundings: those of the few steps of a short transform
@@ -146,15 +145,12 @@ def examination(problem: Problem) -> Examination:
     loops = [eqn for eqn in equations(forward) if eqn.primitive is jaxs.while_p]
     if loops and not any(map(enclosure.may_not_end, loops)):
         problem = replace(problem, forwards=only_forwards(problem))
-    symmetric = symmetric_by_nature(problem, forward)
-    problem = replace(problem, symmetric=problem.symmetric | symmetric)
+    natural = meanings.by_nature(problem, forward)
+    problem = replace(problem, meanings=(*problem.meanings, *natural))
     small, notes = points.small_settings(problem)
-    for i in sorted(symmetric):
-        notes = [
-            *notes,
-            f"{problem.arrays[i].label} came symmetric, and the primal reads no more than half of it: "
-            "it was so wherever it was looked at",
-        ]
+    notes += [
+        f"{m.words}, as it came, wherever it was looked at: the primal is made for such" for m in natural
+    ]
     for j in problem.distributions:
         notes = [
             *notes,

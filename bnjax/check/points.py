@@ -113,6 +113,9 @@ def small_settings(problem: Problem) -> tuple[list[Setting], list[str]]:
         fewer = sizes.fewer_sizes(shapes)
         more, refused = _taken(problem, fewer)
         settings, refusals, tried = settings + more, refusals + refused, tried + fewer
+    if len(refusals) * 2 > len(tried) and _traces(problem):  # sizes have a meaning, which a rule may rely on
+        refusals += [f"at {s.label} the op's rule raises" for s in settings if s.op is None]
+        settings = [s for s in settings if s.op is not None]
     split, _ = _taken(problem, sizes.split_sizes(shapes))  # where the axes are equal for a reason, none
     notes = [f"{len(refusals)} of {len(tried)} small shapes left out: {refusals[0]}"] if refusals else []
     blank = [s.label.removeprefix("shapes ") for s in settings if not s.finite]
@@ -215,7 +218,7 @@ def _scales(shrunk: Shrunk, given: Sequence[Any], setting: Setting) -> bool:
 
 def _has_a_meaning(shrunk: Shrunk, given: Sequence[Any], setting: Setting) -> bool:
     """Whether the only size that came is changed, and the results keep it."""
-    if not shrunk.alone:
+    if not shrunk.alone or shrunk.second:
         return False
     ((size, small),) = shrunk.sizes.items()
     same = [g.shape for g in given] == [a.shape for a in setting.forward.out_avals]

@@ -75,7 +75,8 @@ def beyond_leaf(
         else:
             array[0] = array[..., 0] = 0.0
     else:
-        steps = np.geomspace(0.95, 0.1, some.size) if some.size > 1 else np.array([0.95])
+        one = 0.95 - rng.uniform(0.01, 0.1)  # no two scalars are the same
+        steps = np.geomspace(0.95, 0.1, some.size) if some.size > 1 else np.array([one])
         sign = -1.0 if kind.scale == SCALES[1] else 1.0
         signs = np.where(np.arange(some.size) % 2, -sign, sign) if signed else np.ones(some.size)
         flat[some] = kind.scale * steps * signs

@@ -40,7 +40,7 @@ class Problem:
     arrays: tuple[Argument, ...]
     x64: bool  # JAX's 64-bit mode, as the caller has it
     forwards: bool = False  # whether the primal is differentiated forwards, for it cannot be backwards
-    symmetric: frozenset[int] = frozenset()  # the arrays of which both functions are given the symmetric part
+    meanings: tuple[Any, ...] = ()  # of `meanings`: what both functions are given the arrays as
 
     @cached_property
     def floats(self) -> tuple[int, ...]:
@@ -51,12 +51,6 @@ class Problem:
     def distributions(self) -> frozenset[int]:
         """Those of the floats that sum to 1."""
         return frozenset(j for j, i in enumerate(self.floats) if self.arrays[i].distribution)
-
-    @cached_property
-    def symmetrizable(self) -> frozenset[int]:
-        """Those of the arrays that came symmetric."""
-        real = [i for i in self.floats if not np.iscomplexobj(self.leaves[self.arrays[i].place])]
-        return frozenset(i for i in real if traits.is_symmetric(self.arrays[i].value))
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -76,8 +70,9 @@ class Problem:
     def arguments(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
         """The arguments of the functions, with `arrays` in their places."""
         leaves = list(self.leaves)
-        for i, (argument, array) in enumerate(zip(self.arrays, arrays, strict=True)):
-            array = traits.symmetric(array) if i in self.symmetric else array
+        for meaning in self.meanings:
+            arrays = replaced(arrays, meaning.places, meaning.of([arrays[i] for i in meaning.places]))
+        for argument, array in zip(self.arrays, arrays, strict=True):
             real = leaves[argument.place]
             leaves[argument.place] = _complex(real, array) if argument.imaginary else array
         return jax.tree.unflatten(self.treedef, leaves)

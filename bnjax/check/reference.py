@@ -1,7 +1,8 @@
 """What should come back: the primal's own VJP in float64, an enclosure beside each number."""
 
 import functools
-from collections.abc import Callable, Container, Sequence
+import itertools
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ from bnjax.check.problem import Problem
 from bnjax.check.programs import Outcome
 from bnjax.jaxprs import replaced
 
+_ORDERED = 3  # arrays that are moved in every order
 _JUMP = 2.0**-20  # of the largest element: what no smooth program changes by within a hair
 KINKS = frozenset({
     *("max", "min", "abs", "sign", "floor", "ceil", "round", "clamp", "gt", "lt", "ge", "le", "eq", "ne"),
@@ -263,15 +265,12 @@ def widened(
 
     Where the values a hair to either side differ, any of them, and what is between, is right: a derivative's
     convention at a kink is not the checker's to choose.  The floats are moved all at once, then each argument
-    alone: a bias moves every sum to the same side, what is summed moves some to the one, some to the other.
+    alone: a bias moves every sum to the same side, what is summed moves some to the one, some to the other;
+    then apart from each other, in every order: a number lies between two bounds that were equal to it.
     """
     arrays, rest = arguments
-    every, alone = problem.floats, [(i,) for i in problem.floats if len(problem.floats) > 1]
-    moves = [((), 0), *((which, sign) for which in (every, *alone) for sign in (1, -1))]
-    runs = [
-        enclosure.enclose(jaxpr, [*_moved(arrays, which, sign, xp), *rest], rounding, xp)
-        for which, sign in moves
-    ]
+    moves = [{}, *_moves(problem.floats)]
+    runs = [enclosure.enclose(jaxpr, [*_moved(arrays, move, xp), *rest], rounding, xp) for move in moves]
     found, count = [], 0
     for ball, *sides in zip(*runs, strict=True):
         if jnp.issubdtype(ball.value.dtype, jnp.floating):
@@ -286,7 +285,16 @@ def widened(
     return found, count
 
 
-def _moved(arrays: Sequence[Any], which: Sequence[int], sign: int, xp: Any) -> list[Any]:
+def _moves(floats: Sequence[int]) -> Iterator[dict[int, float]]:
+    """Where to the arrays are moved: as many hairs, up if they are positive."""
+    for which in (floats, *((i,) for i in floats if len(floats) > 1)):
+        yield from (dict.fromkeys(which, sign) for sign in (1.0, -1.0))
+    if 1 < len(floats) <= _ORDERED:
+        for order in itertools.permutations(np.linspace(-1, 1, len(floats))):
+            yield dict(zip(floats, map(float, order), strict=True))
+
+
+def _moved(arrays: Sequence[Any], move: Mapping[int, float], xp: Any) -> list[Any]:
     """Some of the arrays a hair to one side.
 
     The later in an array, the further: of equal numbers the last is then the largest, on the other side the
@@ -294,9 +302,9 @@ def _moved(arrays: Sequence[Any], which: Sequence[int], sign: int, xp: Any) -> l
     """
 
     def moved(i: int) -> Any:
-        hair = np.sort(probes.generator(i).uniform(0.5, 1, np.size(arrays[i]))) * sign * 2.0**-40
+        hair = np.sort(probes.generator(i).uniform(0.5, 1, np.size(arrays[i]))) * move[i] * 2.0**-40
         hair = hair.reshape(np.shape(arrays[i]))
         size = abs(xp.where(xp.isfinite(arrays[i]), arrays[i], 0))
         return arrays[i] + hair * xp.maximum(size, 2.0**-12 * xp.max(size, initial=2.0**-88))
 
-    return replaced(arrays, which, list(map(moved, which)))
+    return replaced(arrays, list(move), list(map(moved, move)))

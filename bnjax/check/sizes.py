@@ -87,13 +87,16 @@ def split_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
 
 
 def fewer_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
-    """The batch alone made smaller, for functions that hold the other sizes fixed."""
+    """The batch alone made smaller, for functions that hold other sizes fixed, be they equal to the batch."""
     sizes = _sizes(shapes)
     if not sizes:
         return []
     leader = _leader(shapes, sizes)
-    batches = (k for k in (1, 2, 3, 5, SMALL) if k != leader)
-    return _seeded(shapes, [({leader: k}, _ROLES.get(k, Role.VALUE)) for k in batches], 20)
+    batches = [k for k in (1, 2, 3, 5, SMALL) if k != leader]
+    found = _seeded(shapes, [({leader: k}, _ROLES.get(k, Role.VALUE)) for k in batches], 20)
+    if any(shape.count(leader) > 1 for shape in shapes):
+        found += [shrunk._replace(seed=shrunk.seed + 20, second={leader: leader}) for shrunk in found]
+    return found
 
 
 def grown_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:

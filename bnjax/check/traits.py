@@ -1,7 +1,9 @@
 """What the arrays that came may have to be, and those made like them then are."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -39,6 +41,28 @@ def is_symmetric(leaf: np.ndarray) -> bool:
 def symmetric(leaf: Any) -> Any:
     """The symmetric part of a matrix."""
     return (leaf + leaf.swapaxes(-1, -2)) / 2
+
+
+def is_increasing(leaf: np.ndarray) -> bool:
+    """Whether `leaf` may have to increase along its last axis, as breakpoints do."""
+    return leaf.ndim > 0 and leaf.shape[-1] > 2 and leaf.size > 0 and bool(np.all(np.diff(leaf) > 0))
+
+
+def increasing(leaf: Any, step: float) -> Any:
+    """The numbers of each row in their order, and a step apart."""
+    xp: Any = np if isinstance(leaf, np.ndarray) else jnp
+    return xp.sort(leaf, -1) + (step * np.arange(leaf.shape[-1])).astype(leaf.dtype)
+
+
+def is_below(low: np.ndarray, high: np.ndarray) -> bool:
+    """Whether a `low` may have to be below a `high`, as bounds are."""
+    return low.size > 0 and bool(np.all(low <= high) and np.any(low < high))
+
+
+def rising(leaves: Sequence[Any], step: float) -> Sequence[Any]:
+    """Arrays of one shape with the numbers at each place in their order, and a step apart."""
+    xp: Any = np if all(isinstance(leaf, np.ndarray | np.generic) for leaf in leaves) else jnp
+    return list(xp.moveaxis(increasing(xp.stack(leaves, -1), step), -1, 0))
 
 
 def distribution(leaf: np.ndarray) -> np.ndarray:

@@ -71,7 +71,7 @@ def test_a_rule_of_definite_matrices_is_right_of_them_at_every_size(name):
     primal, rule, args = OF_DEFINITE[name]
     report = check_vjp(with_rule(primal, rule), primal, *args)
     assert report.ok, str(report)
-    assert any("came symmetric" in note for note in report.notes)
+    assert any("a is symmetric" in note for note in report.notes)
     assert check_vjp(with_rule(primal, beyond_four(rule)), primal, *args).verdict == "WRONG"
 
 

@@ -189,3 +189,138 @@ def test_split_sizes_change_the_later_of_two_equal_axes():
     assert first.of((3,)) == (3,)
     assert first.of((4, 4, 4)) == (4, 5, 6)
     assert sizes.split_sizes([(2, 3), (3,)]) == []
+
+
+def test_what_sums_to_one_is_no_excuse_for_its_own_cotangent():
+    """Equal weights: a rule that forgets to divide by their sum is right of them, as they came."""
+
+    def mean(w, x):
+        return jnp.sum(w * x) / jnp.sum(w)
+
+    def rule(args, g):
+        w, x = args
+        return g * (x - mean(w, x)) / jnp.sum(w), g * w / jnp.sum(w)
+
+    args = np.full(4, 0.25, np.float32), normal(4)
+    assert check_vjp(with_rule(mean, rule), mean, *args).ok
+    forgotten = with_rule(mean, lambda args, g: (rule(args, g)[0] * jnp.sum(args[0]), rule(args, g)[1]))
+    report = check_vjp(forgotten, mean, *args)
+    assert report.verdict == "could not be checked", str(report)
+    assert "right where w sums to 1" in report.worst.message
+
+
+@pytest.mark.thorough
+def test_targets_that_sum_to_one_may_be_relied_on_in_another_cotangent():
+    def entropy(x, t):
+        return -jnp.sum(t * jax.nn.log_softmax(x))
+
+    op = with_rule(
+        entropy, lambda args, g: (g * (jax.nn.softmax(args[0]) - args[1]), -g * jax.nn.log_softmax(args[0]))
+    )
+    assert check_vjp(op, entropy, normal(5), np.eye(5, dtype=np.float32)[2]).ok
+
+
+def within(x, low, high):
+    return jnp.clip(x, low, high)
+
+
+def within_pulled_back(args, g):
+    x, low, high = args
+    between = (x >= low) & (x <= high)
+    return jnp.where(between, g, 0), jnp.sum(jnp.where(x < low, g, 0)), jnp.sum(jnp.where(x > high, g, 0))
+
+
+BOUNDS = (np.float32(-0.7), np.float32(0.8))
+
+
+def test_a_rule_for_bounds_in_their_order_is_undecided():
+    report = check_vjp(with_rule(within, within_pulled_back), within, normal(6), *BOUNDS)
+    assert report.verdict == "could not be checked", str(report)
+    assert "right where low ≤ high" in report.worst.message
+
+
+@pytest.mark.thorough
+def test_where_it_is_made_sure_of_it_is_decided():
+    def ordered(f):
+        return lambda x, a, b: f(x, jnp.minimum(a, b), jnp.maximum(a, b))
+
+    assert check_vjp(ordered(with_rule(within, within_pulled_back)), ordered(within), normal(6), *BOUNDS).ok
+    exchanged = with_rule(within, lambda args, g: tuple(within_pulled_back(args, g)[k] for k in (0, 2, 1)))
+    assert check_vjp(exchanged, within, normal(6), *BOUNDS).verdict == "WRONG"
+
+
+def interpolated_pulled_back(args, g):
+    x, places, values = args
+    right = jnp.clip(jnp.searchsorted(places, x, side="right"), 1, len(places) - 1)
+    width = places[right] - places[right - 1]
+    slope = (values[right] - values[right - 1]) / width
+    inside = (x >= places[0]) & (x <= places[-1])
+    share = jnp.clip((x - places[right - 1]) / width, 0, 1)
+    zeros, steep = jnp.zeros_like(places), jnp.where(inside, g * slope, 0)
+    by_values = zeros.at[right].add(g * share).at[right - 1].add(g * (1 - share))
+    return steep, -zeros.at[right - 1].add(steep * (1 - share)).at[right].add(steep * share), by_values
+
+
+@pytest.mark.thorough
+def test_breakpoints_increase_where_the_primal_searches_in_them():
+    def primal(x, places, values):
+        return jnp.interp(x, places, values)
+
+    args = normal(5), np.linspace(-1, 1, 6, dtype=np.float32), normal(6)
+    report = check_vjp(with_rule(primal, interpolated_pulled_back), primal, *args)
+    assert report.ok, str(report)
+    assert any("places increases" in note for note in report.notes)
+
+    def wrong(args, g):
+        by_x, by_places, by_values = interpolated_pulled_back(args, g)
+        return by_x, -by_places, by_values
+
+    assert check_vjp(with_rule(primal, wrong), primal, *args).verdict == "WRONG"
+
+
+@pytest.mark.thorough
+def test_the_last_is_the_largest_of_an_array_that_increases():
+    def primal(x):
+        return jnp.max(x)
+
+    op = with_rule(primal, lambda args, g: (jnp.zeros_like(args[0]).at[-1].set(g),))
+    report = check_vjp(op, primal, np.arange(6, dtype=np.float32))
+    assert report.verdict == "could not be checked", str(report)
+    assert "right where x increases" in report.worst.message
+    assert check_vjp(op, primal, np.array([0, 3, 1, 2], np.float32)).verdict == "WRONG"
+
+
+def turned(q, v):
+    across = jnp.cross(q[1:], v) + q[0] * v
+    return v + 2 * jnp.cross(q[1:], across)
+
+
+def turned_pulled_back(args, g):
+    (w, *_), u, v = args[0], args[0][1:], args[1]
+    by_u = 2 * (jnp.cross(jnp.cross(u, v) + w * v, g) + jnp.cross(v, jnp.cross(g, u)))
+    by_v = g + 2 * (w * jnp.cross(g, u) + jnp.cross(jnp.cross(g, u), u))
+    return jnp.concatenate([2 * jnp.dot(g, jnp.cross(u, v))[None], by_u]), by_v
+
+
+def test_a_size_at_which_only_the_rule_raises_is_left_out_where_most_have_a_meaning():
+    """jnp.cross takes vectors of 2 as well, so that the primal takes quaternions of 3."""
+    q, v = np.array([0.8, 0.2, -0.5, 0.3], np.float32), normal(3)
+    report = check_vjp(with_rule(turned, turned_pulled_back), turned, q, v)
+    assert report.ok, str(report)
+    exchanged = with_rule(
+        turned, lambda args, g: (-turned_pulled_back(args, g)[0], turned_pulled_back(args, g)[1])
+    )
+    assert check_vjp(exchanged, turned, q, v).verdict == "WRONG"
+
+
+def test_the_batch_changes_alone_where_a_captured_array_holds_an_equal_size():
+    weights = jnp.arange(16.0).reshape(4, 4) / 9
+
+    def primal(x):
+        return jnp.mean(x @ weights, 0)
+
+    def divided(axis):
+        return lambda args, g: (jnp.broadcast_to(g @ weights.T, args[0].shape) / args[0].shape[axis],)
+
+    assert check_vjp(with_rule(primal, divided(0)), primal, normal(4, 4)).ok
+    assert check_vjp(with_rule(primal, divided(1)), primal, normal(4, 4)).verdict == "WRONG"

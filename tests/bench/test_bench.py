@@ -70,6 +70,7 @@ def test_steps_are_measured():
     assert finite(row["times"])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("norm", "parameters"), [("batch", 2_431_210), ("none", 2_431_018)])
 def test_flaxs_network_is_the_same_size(norm, parameters):
     from flax import nnx
@@ -103,6 +104,7 @@ def test_the_gradient_is_as_precise_as_a_two_pass_one():
         assert row["mean/std"] < 1000 or errors["flax nnx"] > 1000 * errors["bnjax"]
 
 
+@pytest.mark.thorough
 def test_the_command_writes_a_file_and_says_so(bnjax_command, tmp_path):
     code, out, _ = bnjax_command("bench", "precision", "--out", tmp_path / "new")
     path = tmp_path / "new" / "bench_precision.json"

@@ -114,6 +114,7 @@ def test_a_median_of_an_even_number_is_a_mean_of_two(shape):
     assert check_vjp(with_rule(median, odd_only), median, normal(*shape)).verdict == "WRONG"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", [(2, 4, 4, 3), (4, 4, 4, 4)])
 def test_height_and_width_that_came_equal_are_told_apart(shape):
     def upsampled(x):
@@ -146,6 +147,7 @@ def test_a_square_matrix_stays_one_where_a_rule_is_made_for_it():
     assert check_vjp(traced, trace, normal(3, 3)).ok
 
 
+@pytest.mark.thorough
 def test_an_identity_matrix_is_no_distribution():
     def layer(w, x):
         return jnp.tanh(w @ x)
@@ -233,6 +235,7 @@ def within_pulled_back(args, g):
 BOUNDS = (np.float32(-0.7), np.float32(0.8))
 
 
+@pytest.mark.thorough
 def test_a_rule_for_bounds_in_their_order_is_undecided():
     report = check_vjp(with_rule(within, within_pulled_back), within, normal(6), *BOUNDS)
     assert report.verdict == "could not be checked", str(report)
@@ -302,6 +305,7 @@ def turned_pulled_back(args, g):
     return jnp.concatenate([2 * jnp.dot(g, jnp.cross(u, v))[None], by_u]), by_v
 
 
+@pytest.mark.thorough
 def test_a_size_at_which_only_the_rule_raises_is_left_out_where_most_have_a_meaning():
     """jnp.cross takes vectors of 2 as well, so that the primal takes quaternions of 3."""
     q, v = np.array([0.8, 0.2, -0.5, 0.3], np.float32), normal(3)

@@ -160,6 +160,7 @@ def dense(x, w, b):
     return jnp.maximum(x @ w + b, 0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("active", [jnp.greater, jnp.greater_equal])
 def test_a_rule_has_one_convention_for_all_the_kinks_it_meets(active):
     def backward(a, dy):

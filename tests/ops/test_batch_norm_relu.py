@@ -33,6 +33,7 @@ def test_the_rule_is_accepted(shape, axis):
     assert report.ok, report
 
 
+@pytest.mark.thorough
 def test_a_rule_without_the_mask_is_refused():
     def wrong(x, gamma, beta, eps):
         z = batch_norm(x, gamma, beta, eps)

@@ -250,6 +250,7 @@ def test_decimals_that_are_multiplied_out_are_conditional_on_them():
     assert prove_vjp(rule(0.134146), gelu_by_tanh, "n").status == "refuted"
 
 
+@pytest.mark.thorough
 def test_a_comparison_of_literals_comes_out_as_they_are_and_not_as_they_are_read():
     """0.1·x + 0.2·x − 0.3·x is 0 of the decimals, and not of the floats; of 0.9·x + 0.1·x both see x."""
 

@@ -178,6 +178,7 @@ def test_the_lemma_of_a_rule_divides_by_the_size_that_the_network_divides_by():
     assert wrong.status in ("conditional", "refuted"), str(wrong)  # never proved
 
 
+@pytest.mark.thorough
 def test_a_wrong_derivative_of_a_primitive_is_not_proved(monkeypatch):
     """JAX's rules are not believed: of a wrong one it is not shown that it is the derivative."""
 
@@ -246,6 +247,7 @@ class Block(nnx.Module):
         return x + self.down(nnx.gelu(self.up(self.before[1](x))))
 
 
+@pytest.mark.thorough
 def test_a_transformer_block_is_proved_its_mask_of_infinities_with_the_softmax():
     proof = prove_model(Block(), "N 4 8")
     assert proof.status == "proved", str(proof)

@@ -103,6 +103,7 @@ def test_a_kink_is_named_as_python_writes_it():
     assert proof.kinks == ("x[:,0::2][a,b] − x[:,1::2][a,b] ≠ 0",)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", ["N 4 4 C", "N 2 2 3"])
 def test_the_max_pool_is_proved_on_its_ties_too(shape):
     proof = prove_vjp(max_pool, max_pool_primal, shape)

@@ -292,6 +292,7 @@ def test_second_order_is_proved(shape):
     assert_proved(prove_vjp(op, primal, shape, shape, kept, kept, "", positive=(4,)))
 
 
+@pytest.mark.thorough
 def test_forward_over_reverse_is_proved():
     def directional(function):
         def run(x, v, ct, eps):

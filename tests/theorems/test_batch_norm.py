@@ -109,6 +109,7 @@ def test_statistics_are_the_batchs_and_constants_to_the_derivative():
         chex.assert_trees_all_equal(jax.grad(loss)(x), jnp.zeros_like(x))
 
 
+@pytest.mark.thorough
 def test_second_order_through_the_statistics_op_sees_the_statistics():
     """The residuals must not carry the stop_gradient that the returned statistics do."""
     with jax.enable_x64(True):

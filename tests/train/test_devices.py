@@ -59,6 +59,7 @@ def test_two_devices_give_the_numbers_of_one(scan):
         np.testing.assert_allclose(theirs, ours, rtol=RTOL, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_an_evaluation_on_two_devices_counts_every_image():
     found = []
     for devices in (1, 2):
@@ -99,6 +100,7 @@ def test_each_device_keeps_its_share_of_the_images_if_there_are_equal_ones(data)
     assert spread(data, place).test_images.sharding.is_fully_replicated
 
 
+@pytest.mark.thorough
 def test_a_run_on_two_devices_goes_on_on_one(tmp_path, data):
     whole = runs.run(CONFIG, data, tmp_path / "one", devices=1)
     short = dataclasses.replace(CONFIG, epochs=1)

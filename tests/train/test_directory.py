@@ -68,6 +68,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(co
     assert not all(moved)
 
 
+@pytest.mark.thorough
 def test_the_run_that_fell_back_is_the_run_in_one_go(copy, finished, begin, data, capsys):
     def untimed(row):
         return {k: v for k, v in json.loads(row).items() if k not in ("seconds", "images_per_second")}

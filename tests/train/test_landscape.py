@@ -49,6 +49,7 @@ def test_the_gradient_changes_in_proportion_to_a_short_step(begun):
     assert 0 < found["changes"][1] < 0.1 * found["gradient"]
 
 
+@pytest.mark.thorough
 def test_the_loss_looked_at_is_the_one_trained_on(watched):
     assert watched["points"][0]["loss"] == pytest.approx(watched["losses"][0], rel=1e-5)
     assert watched["points"][1]["loss"] == pytest.approx(watched["losses"][2], rel=1e-5)

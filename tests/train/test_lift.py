@@ -71,6 +71,7 @@ def test_the_figure_is_legible_at_readme_width(lifted):
     assert "log 10 (chance)" in text
 
 
+@pytest.mark.thorough
 def test_the_figure_shows_a_run_that_diverged(data, tmp_path):
     hot = lift(Config(epochs=2, batch_size=16, learning_rate=1e20), data, tmp_path / "hot")
     assert hot[1].outcome == "diverged"

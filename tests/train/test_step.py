@@ -224,6 +224,7 @@ def test_training_moves_the_running_statistics(data):
         assert np.all(np.asarray(moved) != np.asarray(start))
 
 
+@pytest.mark.thorough
 def test_with_the_compiler_options_a_step_is_the_same(data):
     options = step.compiler_options()
     plain, optioned = (epoch(data, options=o, learning_rate=1e-3) for o in (None, options))
@@ -231,6 +232,7 @@ def test_with_the_compiler_options_a_step_is_the_same(data):
     np.testing.assert_allclose(plain[2], optioned[2], rtol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not ops.cpu.available(), reason="no kernels on this machine")
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_with_and_without_cpu_kernels_a_step_is_the_same(data, norm):

@@ -82,6 +82,7 @@ def test_where_all_diverged_there_is_still_a_figure(draw):
     assert "no norm, diverged" in told
 
 
+@pytest.mark.thorough
 def test_the_results_can_be_drawn_again(tmp_path):
     shutil.copy(RESULTS / "map" / "summary.json", tmp_path)
     draw_sweep(tmp_path)

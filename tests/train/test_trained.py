@@ -41,6 +41,7 @@ def test_the_network_says_what_the_run_said(run, data):
     assert np.bincount(classes, minlength=10).tolist() == read_rows(run)[-1]["test_predicted"]
 
 
+@pytest.mark.thorough
 def test_pixels_and_standardized_images_give_the_same(run, data):
     network = bnjax.train.load(str(run))
     pixels = step.standardization(data.train_images)

@@ -54,6 +54,7 @@ def test_a_network_is_proved_and_refuted_with_a_wrong_layer():
     assert row["pieces"][0]["for every N"] == "proved"
 
 
+@pytest.mark.thorough
 def test_a_prover_that_lets_the_wrong_layer_live_is_noticed(monkeypatch):
     monkeypatch.setattr(networks, "DoubledCotangent", lambda layer: layer)
     (verdict,) = networks.network_verdicts({"linear": Linear()}, "N 3")

@@ -130,6 +130,7 @@ def test_a_mutant_of_theorem_31_that_lives_is_noticed(monkeypatch):
     assert (said["refused"], said["mutants"], said["refuted"], said["real"]) == (1, 2, 1, 2)
 
 
+@pytest.mark.thorough
 def test_theorem_31_without_mutants_is_not_ok(monkeypatch):
     monkeypatch.setattr(verdicts, "GRADIENT", ())
     (verdict,) = verdicts.verdicts([SMOOTHNESS], MUTANTS[:1])
@@ -159,6 +160,7 @@ def run(monkeypatch, capsys, *arguments):
     return exit_.value.code or 0, capsys.readouterr()
 
 
+@pytest.mark.thorough
 def test_the_command_writes_a_table_and_json(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(bnjax, "THEOREMS", (CENTERING,))
     monkeypatch.setattr(verdicts, "lemma_verdicts", lambda **_: ())
@@ -185,6 +187,7 @@ def explained():
     return verdict
 
 
+@pytest.mark.thorough
 def test_every_mistake_is_written_with_what_shows_it(explained):
     assert [m.name for m in explained.mistakes] == ["without the mean", "the mean without its 1/n"]
     for mistake in explained.mistakes:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 from jax.extend.core import primitives as jaxs
 
-from bnjax.check import enclosure, probes, traits
+from bnjax.check import domain, probes, traits
 from bnjax.check.problem import Problem
 from bnjax.jaxprs import equations, replaced
 
@@ -108,9 +108,8 @@ def _reads_less(problem: Problem, forward: ClosedJaxpr, i: int) -> bool:
     noise = probes.generator(i, 23).normal(size=given.shape)
     moved = given + _OFF * np.max(abs(given)) * (noise - np.swapaxes(noise, -1, -2))
 
-    def results(matrix: np.ndarray) -> list[Any]:
-        values = enclosure.evaluate(forward, replaced(problem.given, [i], [matrix]))
-        return [np.asarray(v) for v in values if jnp.issubdtype(v.dtype, jnp.floating)]
+    def results(matrix: np.ndarray) -> list[np.ndarray]:
+        return domain.results(forward, replaced(problem.given, [i], [matrix]))
 
     there = results(moved)
     if not all(np.isfinite(r).all() for r in there):

@@ -42,6 +42,7 @@ def _nothing(exam: Examination, label: str) -> str:
         return f"no evidence for {label}: there is no bound on the rounding of {', '.join(names)}"
     argument = re.split(r"\W", label)[0]
     return (
-        f"no evidence for {label}: its true cotangent is about zero along every probe; if it is not meant to "
-        f"be differentiated, bind it: functools.partial(op, {argument}=…), and the primal too"
+        f"no evidence for {label}: along every probe its true cotangent is zero, or below what rounding may "
+        "make of it, as after many steps of a loop; if it is not meant to be differentiated, bind it: "
+        f"functools.partial(op, {argument}=…), and the primal too"
     )

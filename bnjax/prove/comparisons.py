@@ -165,7 +165,7 @@ def _choice(field: Field, poly: Poly) -> tuple[Entry, int] | None:
 def _by_choice(field: Field, poly: Poly, choice: tuple[Entry, int], apply: Callable[[Poly], Poly]) -> Poly:
     """f(p) = Σ_k K_k·f(p_k) + (1 − Σ_k K_k)·f(p_0): p is p_k where K_k = 1, and p_0 where all K_k are 0."""
     (name, indices), place = choice
-    new = 1 + max((-1, *poly.free(), *indices))
+    new = 1 + max((-1, *indices, *(index for each in (poly, *field.assumed) for index in each.free())))
     size = field.atoms[name].sizes[place]
     entry = Entry(name, (*indices[:place], new, *indices[place + 1 :]))
     here = field.entry(*entry)

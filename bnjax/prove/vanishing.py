@@ -155,7 +155,7 @@ def _opened(field: Field, poly: Poly, question: Question) -> list[tuple[Poly, Qu
     Where points are left out at which numbers of two indices are equal, equal indices are apart from others:
     Σ_ij a_ij + Σ_i b_i is zero if a_ij is where i ≠ j, and a_ii + b_i.
     """
-    linear, first = question.linear, 1 + max(poly.free(), default=-1)
+    linear, first = question.linear, _unused_index(poly, question)
     step = _linear_part if any(e.name in linear for m in poly.terms for e, _ in entries_of(m)) else _first_sum
     parts: dict[tuple, Poly] = {}
     for monomial, coefficient in poly.terms.items():
@@ -175,6 +175,12 @@ def _opened(field: Field, poly: Poly, question: Question) -> list[tuple[Poly, Qu
             asked = replace(question, distinct=(*question.distinct, (i, j)))
         opened.append((part, asked))
     return opened
+
+
+def _unused_index(poly: Poly, question: Question) -> int:
+    """From which on no index is that of the polynomial, nor of what is known."""
+    known = (index for each in (poly, *question.positive, *question.null) for index in each.free())
+    return 1 + max((*known, *(index for pair in question.distinct for index in pair)), default=-1)
 
 
 def _left_out_pairs(field: Field, poly: Poly, question: Question, first: int) -> set[tuple[int, int]]:

@@ -5,6 +5,10 @@ import jax.numpy as jnp
 import pytest
 
 from bnjax.prove import prove_vjp
+from bnjax.prove.algebra import Atom
+from bnjax.prove.comparisons import above
+from bnjax.prove.field import Field
+from bnjax.prove.vanishing import Question, vanishes
 from tests.prove.rules import with_rule
 
 
@@ -116,3 +120,16 @@ def test_three_indices_two_of_which_may_be_equal():
     assert prove_vjp(right, primal, "N", "N N N").status == "proved"
     wrong = with_rule(primal, lambda args, dy: rule(args, dy, True))
     assert prove_vjp(wrong, primal, "N", "N N N").status == "refuted"
+
+
+def test_an_index_that_is_summed_over_is_none_of_which_something_is_known():
+    """The sum of the y_i at which z_i is not below x_a is not 0, though z_b is below x_a."""
+    field = Field()
+    field.size("n")
+    for name in "xyz":
+        field.atom(Atom(name, ("n",)))
+    gap = field.entry("x", (0,)) - field.entry("z", (1,))
+    rest = (field.constant(1) - above(field, gap)) * field.entry("y", (1,))
+    known = Question(positive=(gap,))
+    assert vanishes(field, rest, known)
+    assert not vanishes(field, field.total(rest, 1, "n"), known)

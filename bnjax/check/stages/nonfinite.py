@@ -40,8 +40,9 @@ def cases(exam: Examination, returned: Container[Point]) -> Iterator[Case | Find
         return
     main = exam.main.points[0].one
     program = Program(partial(vjp_program, problem=exam.problem), main.arguments)
+    meant = {place for meaning in exam.problem.meanings for place in meaning.places}  # NaN is in no order
     for label, i in zip(exam.problem.labels, exam.problem.floats, strict=True):
-        if np.size(main.arrays[i]) == 0 or exam.problem.arrays[i].distribution:
+        if np.size(main.arrays[i]) == 0 or exam.problem.arrays[i].distribution or i in meant:
             continue
         fixed = _fixed(exam, main, i)
         for poison in (np.nan, np.inf):

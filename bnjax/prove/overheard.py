@@ -17,7 +17,7 @@ import jax.export
 from jax._src.core import ShapedArray
 from jax._src.export.shape_poly import _DimExpr as SymbolicSize
 
-from bnjax.prove.questions import LOCK, Question, kind_of, kind_of_file, line_of
+from bnjax.prove.questions import LOCK, Question, kind_of, kind_of_file, line_of, methods
 
 Note = Callable[[str, FrameType], None]
 
@@ -97,7 +97,6 @@ def _symbols_heard(note: Note) -> Iterator[None]:
 @contextlib.contextmanager
 def _avals_heard(note: Note) -> Iterator[None]:
     """Abstract arrays are compared, and looked up, without a word to their sizes."""
-    before = {name: vars(ShapedArray).get(name) for name in ("__eq__", "__ne__", "__hash__")}
 
     def heard(name: str) -> Callable[..., Any]:
         method = getattr(ShapedArray, name)
@@ -110,17 +109,8 @@ def _avals_heard(note: Note) -> Iterator[None]:
 
         return asked
 
-    hooks = {name: heard(name) for name in before}
-    for name, hook in hooks.items():
-        setattr(ShapedArray, name, hook)
-    try:
+    with methods(ShapedArray, {name: heard(name) for name in ("__eq__", "__ne__", "__hash__")}):
         yield
-    finally:
-        for name, method in before.items():
-            if method is None:
-                delattr(ShapedArray, name)
-            else:
-                setattr(ShapedArray, name, method)
 
 
 def _is_of_jax(traceback: TracebackType | None) -> bool:

@@ -15,7 +15,7 @@ import pathlib
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -71,20 +71,27 @@ def recorded() -> Iterator[list[Question]]:
             questions.setdefault((zero, text), Question(zero, text, line_of(frame)))
 
     found: list[Question] = []
-    with LOCK:
-        hooks = _hooks(note)
-        before = {name: SymbolicSize.__dict__.get(name, _ABSENT) for name in hooks}
-        for name, hook in hooks.items():
-            setattr(SymbolicSize, name, hook)
+    with LOCK, methods(SymbolicSize, _hooks(note)):
         try:
             yield found
         finally:
-            for name, method in before.items():
-                if method is _ABSENT:
-                    delattr(SymbolicSize, name)
-                else:
-                    setattr(SymbolicSize, name, method)
             found.extend(questions.values())
+
+
+@contextlib.contextmanager
+def methods(owner: type, hooks: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """A class with other methods, and afterwards with its own again."""
+    before = {name: vars(owner).get(name, _ABSENT) for name in hooks}
+    for name, hook in hooks.items():
+        setattr(owner, name, hook)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            if method is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, method)
 
 
 def line_of(frame: FrameType) -> str:

@@ -227,10 +227,16 @@ class Ring:
         return result
 
     def rename(self, poly: Poly, names: Mapping[int, int]) -> Poly:
-        """Give the free indices other names; `names` is injective on those that occur."""
+        """Give the free indices other names, some of them the same name."""
         if all(old == new for old, new in names.items()):
             return poly
         result = self.constant(0)
+        found = {names.get(index, index) for index in poly.free()}
+        if len(found) < len(poly.free()):
+            for monomial, coefficient in poly.terms.items():
+                bound, entries = flatten(monomial)
+                result += self.constant(coefficient) * self.assemble(bound, reindexed(entries, names))
+            return result
         for monomial, coefficient in poly.terms.items():
             powers = ((renamed(factor, names), power) for factor, power in monomial)
             add_term(result.terms, ordered(powers), coefficient)

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 
 from bnjax.prove.algebra import Poly
 from bnjax.prove.field import Field
-from bnjax.prove.monomials import flatten, reindexed
 from bnjax.prove.positions import free_sizes
 
 Pairs = tuple[tuple[int, int], ...]  # of free indices of one size
@@ -19,11 +18,7 @@ _MOST = 4  # free indices of one size whose arrangements are gone through
 
 def merged(field: Field, poly: Poly, names: Mapping[int, int]) -> Poly:
     """`poly` where free indices are others, which may be there already."""
-    result = field.constant(0)
-    for monomial, coefficient in poly.terms.items():
-        bound, entries = flatten(monomial)
-        result += field.constant(coefficient) * field.assemble(bound, reindexed(entries, names))
-    return field.reduce(result)
+    return field.reduce(field.rename(poly, names))
 
 
 def zero_where_equal(field: Field, poly: Poly) -> Pairs:

@@ -7,6 +7,7 @@ than that it has these elements.
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 
 from bnjax.prove.algebra import Atom, Poly
@@ -31,10 +32,12 @@ def at_each(field: Field, poly: Poly, sizes: Mapping[str, int]) -> dict[tuple[in
     By the values of its free indices of these sizes, in order; one that is not there is 0.  None if too long.
     """
     free = {i: sizes[size] for i, size in sorted(free_sizes(field, poly).items()) if size in sizes}
+    flat = [(*flatten(monomial), coefficient) for monomial, coefficient in poly.terms.items()]
+    if any(_at_least(field, bound, entries, free, sizes) > _TERMS for bound, entries, _ in flat):
+        return None
     parts: dict[tuple[int, ...], Poly] = {}
     count = 0
-    for monomial, coefficient in poly.terms.items():
-        bound, entries = flatten(monomial)
+    for bound, entries, coefficient in flat:
         fixed = {i: sizes[size] for i, size in bound.items() if size in sizes} | free
         left = {i: size for i, size in bound.items() if i not in fixed}
         for places, weight in _assignments(field, entries, fixed):
@@ -47,6 +50,19 @@ def at_each(field: Field, poly: Poly, sizes: Mapping[str, int]) -> dict[tuple[in
             term = field.assemble(left, rest) * field.constant(coefficient * weight)
             parts[key] = parts.get(key, field.constant(0)) + term
     return parts
+
+
+def _at_least(
+    field: Field, bound: Mapping[int, str], entries: Powers, free: Places, sizes: Mapping[str, int]
+) -> int:
+    """At how many positions a term is not zero, as far as is seen at a glance: of at most one table."""
+    tables = [entry for entry, _ in entries if field.has_values(entry.name)]
+    if len(tables) > 1 or (tables and len(set(tables[0].indices)) < len(tables[0].indices)):
+        return 0
+    seen = {i for table in tables for i in table.indices}
+    others = {i: sizes[size] for i, size in bound.items() if size in sizes} | free
+    count = field.nonzero(tables[0].name) if tables else 1
+    return count * math.prod(size for i, size in others.items() if i not in seen)
 
 
 def _sizes_of_tables(field: Field, poly: Poly) -> set[str]:

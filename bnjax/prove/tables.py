@@ -100,6 +100,11 @@ class Tables(Ring):
             return self.tables.get(name)
         return np.eye(int(name.removeprefix(DELTA)), dtype=np.int64)
 
+    def nonzero(self, name: str) -> int:
+        """How many of the numbers of what has them are not 0."""
+        known = self.tables.get(name)
+        return int(name.removeprefix(DELTA)) if known is None else int(np.count_nonzero(known))
+
     def choice(self, name: str, sizes: tuple[str, ...]) -> None:
         """Declare a boolean atom with at most one 1 along its last index."""
         self.atom(Atom(name, sizes, boolean=True))

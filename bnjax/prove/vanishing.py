@@ -113,8 +113,10 @@ def _cases(
 ) -> Iterable[tuple[tuple[Poly, ...], Question]]:
     """The polynomial, in one or two forms, in each case of a comparison that can be; what holds there.
 
-    Where the points p = 0 are left out, those indices are not at which p is 0 whatever the data are.
+    Where the points p = 0 are left out, those indices are not at which p is 0 whatever the data are, nor is
+    anything where p is 0 by what is known.
     """
+    only = True  # of the cases, that of p = 0 comes last
     for case in cases_of(field, entry):
         value = at_values(poly, case.values)
         if case.positive is None and case.null is None:
@@ -122,12 +124,13 @@ def _cases(
         if case.positive is not None:
             asked = replace(question, positive=(*question.positive, case.positive))
             if _can_be(field, asked):
+                only = False
                 yield (value,), asked
         if case.null is None:
             continue
-        if _is_left_out(case, question):
+        if _is_left_out(case, question) and not (only and question.null):
             for i, j in set(zero_where_equal(field, case.null)) - set(question.distinct):
-                asked = _where_equal(field, question, {j: i})
+                asked = where_equal(field, question, {j: i})
                 if _can_be(field, asked):
                     yield (merged(field, poly, {j: i}),), asked
             continue
@@ -140,7 +143,7 @@ def _can_be(field: Field, question: Question) -> bool:
     return not exclude_each_other(field, question.positive, question.null)
 
 
-def _where_equal(field: Field, question: Question, names: Mapping[int, int]) -> Question:
+def where_equal(field: Field, question: Question, names: Mapping[int, int]) -> Question:
     """The question at equal indices; of those that are distinct from one of them nothing is kept."""
     positive, null = (
         tuple(merged(field, poly, names) for poly in polys) for polys in (question.positive, question.null)

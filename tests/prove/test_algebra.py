@@ -87,6 +87,14 @@ def test_multiplication_commutes_and_distributes_in_normal_form(field, seed):
     assert (p - p).terms == {}
 
 
+def test_two_indices_given_one_name_are_equal(field):
+    x, y = field.entry("x", (0, 1)), field.entry("x", (1, 0))
+    once = field.rename(x * y, {0: 2, 1: 2})
+    assert once == field.entry("x", (2, 2), 2)
+    summed = field.total(field.entry("x", (0, 1)) * field.entry("x", (0, 2)), 0, "n")
+    assert field.rename(summed, {2: 1}) == field.total(field.entry("x", (0, 1), 2), 0, "n")
+
+
 def test_the_names_of_bound_indices_do_not_matter(field):
     entries = [(("x", (-1, -3)), 2), (("x", (-2, -3)), 1), (("y", (-2, -4)), 1), (("g", (-4,)), 1)]
     entries = [(Entry(*entry), power) for entry, power in entries]

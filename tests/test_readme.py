@@ -5,6 +5,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 import bnjax
 from bnjax.train.seeds import Cell, headroom, recipes
 
@@ -39,6 +41,7 @@ def failures(text):
     return "".join(said)
 
 
+@pytest.mark.thorough
 def test_an_example_prints_what_is_shown():
     assert failures(session()) == ""
 

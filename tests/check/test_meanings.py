@@ -30,6 +30,7 @@ def axis_pulled_back(args, g):
     return (2 * jnp.stack([*first, a * w + b * z - c * y, a * x + b * y + c * z]),)
 
 
+@pytest.mark.thorough
 def test_a_vector_of_space_has_three_elements():
     op = with_rule(cross, lambda args, g: (cross(args[1], g), cross(g, args[0])))
     assert check_vjp(op, cross, normal(3), normal(3)).ok
@@ -37,6 +38,7 @@ def test_a_vector_of_space_has_three_elements():
     assert check_vjp(wrong, cross, normal(3), normal(3)).verdict == "WRONG"
 
 
+@pytest.mark.thorough
 def test_a_quaternion_has_four():
     op, q = with_rule(axis_of_rotation, axis_pulled_back), np.array([0.8, 0.2, -0.5, 0.3], np.float32)
     assert check_vjp(op, axis_of_rotation, q).ok

@@ -143,6 +143,7 @@ def test_indices_stay_in_range_on_small_sizes(labels):
     assert report.ok, str(report)
 
 
+@pytest.mark.thorough
 def test_sizes_that_the_primal_does_not_mean_are_left_out():
     points = np.random.default_rng(9).normal(size=(8, 2)).astype(np.float32)
 

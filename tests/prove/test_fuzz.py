@@ -403,6 +403,7 @@ def test_no_verdict_is_wrong_on_six_pairs_of_what_networks_are_made_of():
     assert {"proved", "refuted"} <= {status for status, _ in results}
 
 
+@pytest.mark.thorough
 def test_no_verdict_is_wrong_on_pairs_with_elements_by_position():
     results = [judge(seed) for seed in range(PLACES, PLACES + 6)]
     assert {"proved", "refuted"} <= {status for status, _ in results}

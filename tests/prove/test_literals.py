@@ -221,6 +221,7 @@ def gelu_rule(scale, half=0.5):
     return with_rule(gelu, backward)
 
 
+@pytest.mark.thorough
 def test_a_gaussian_with_rounded_factors_is_conditional_on_them():
     proof = prove_vjp(gelu_rule(0.3989422804), gelu, "n")
     assert proof.status == "conditional", str(proof)

@@ -176,6 +176,7 @@ def test_a_batch_of_one(op):
 # beyond the chapter ------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("layout", IMAGES)
 def test_evaluation_mode_is_proved(layout):
     shape, axes = IMAGES[layout]
@@ -246,6 +247,7 @@ def over_devices(x, gamma, beta, eps):
     return jax.vmap(lambda shard: sync_batch_norm(shard, gamma, beta, eps, axis_name="d").y, axis_name="d")(x)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("devices", ["2", "8"])
 def test_cross_device_batch_norm_is_proved(devices):
     """D shards of n: the batch norm of the D·n elements."""
@@ -258,6 +260,7 @@ def test_cross_device_batch_norm_is_proved(devices):
     assert prove_vjp(over_devices, apart, f"{devices} n C", "C", "C", "", positive=(3,)).status == "refuted"
 
 
+@pytest.mark.thorough
 def test_cross_device_batch_norm_with_a_mask_is_proved_for_every_number_of_devices():
     """Unequal shards too: a mask that leaves n_d elements on device d."""
 

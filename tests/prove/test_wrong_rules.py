@@ -72,6 +72,7 @@ def test_an_error_elsewhere_is_not_called_right_where_it_is_wrong(mutant):
         assert not all(np.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in pairs)
 
 
+@pytest.mark.thorough
 def test_the_right_rules_of_the_mutated_functions_are_proved():
     """The negative control: what refutes the mutants lets their targets' autodiff through."""
     seen = {mutant.target: mutant for mutant in WITHIN_REACH}

@@ -93,6 +93,7 @@ def test_gradient_survives_a_large_offset_in_float32(ratio):
     assert error < 8 * 2.0**-24 * (ratio + 16)
 
 
+@pytest.mark.thorough
 def test_statistics_are_the_batchs_and_constants_to_the_derivative():
     with jax.enable_x64(True):
         x, gamma, beta, eps = arguments(THEOREM_34, (6, 3), 0)

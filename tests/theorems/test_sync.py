@@ -137,6 +137,7 @@ def test_gamma_may_differ_from_device_to_device():
         chex.assert_trees_all_close(got, want, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.thorough
 def test_groups_of_one_device_do_not_share_statistics():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5)), jnp.float32)
     mesh = jax.make_mesh((2,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -213,6 +213,7 @@ def test_float64_stays_float64():
             chex.assert_type((y, *vjp(y)), jnp.float64)
 
 
+@pytest.mark.thorough
 def test_half_precision_x_with_float32_parameters_keeps_both():
     x = jnp.ones((4, 3), jnp.bfloat16) * jnp.arange(4, dtype=jnp.bfloat16)[:, None]
     gamma, beta = jnp.ones(3), jnp.zeros(3)

@@ -30,6 +30,7 @@ def faults(how):
     return int(done.stdout)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_freed_memory_is_used_again_without_new_pages():
     assert faults("keep") < 100 < faults("as it is")

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from bnjax.train.augment import flip_crop
 
@@ -31,6 +32,7 @@ def test_each_is_a_flip_and_a_crop_and_all_come():
     assert middle < 60  # 25 are expected to stay where they are
 
 
+@pytest.mark.thorough
 def test_each_image_has_a_change_of_its_own():
     changed = np.asarray(flip_crop(jax.random.key(1), IMAGES))
     moved = [np.flatnonzero((every_one(i) == c).all((1, 2, 3))) for i, c in zip(IMAGES, changed, strict=True)]

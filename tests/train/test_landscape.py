@@ -114,6 +114,7 @@ def test_a_shift_is_in_standard_deviations():
     assert landscape.shift(before._replace(std=jnp.zeros(2)), before) is None
 
 
+@pytest.mark.thorough
 def test_an_answer_that_is_the_same_for_all_has_no_spread():
     layer = Layer(jnp.zeros(1), jnp.ones(1), jnp.zeros(()), jnp.zeros((5, 10)))
     found = landscape.standing([layer, layer])

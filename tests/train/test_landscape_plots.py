@@ -70,6 +70,7 @@ def test_the_figures_are_drawn_with_a_seed_that_ended_early(folder, draw):
     assert image.imread(out / f"{name}.png").shape[1] >= 1000
 
 
+@pytest.mark.thorough
 def test_one_network_alone_is_drawn(folder):
     out = folder(run("batch", 0.1, 0, [point()]))
     plots.draw_landscape(out)

@@ -50,13 +50,17 @@ def hold(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator
 
 
 def holding(problem: Problem, point: Point, *, exponential: bool) -> Judge:
-    """`hold`, or where numbers are so large that exp is not finite, what of it speaks of finite numbers."""
+    """`hold`, or where a right rule may overflow, what of it speaks of finite numbers."""
+    return hold_finite if may_overflow(problem, point, exponential=exponential) else hold
+
+
+def may_overflow(problem: Problem, point: Point, *, exponential: bool) -> bool:
+    """Whether numbers are so large that exp, or its product with a large cotangent, may not be finite."""
     floats = [np.asarray(point.arrays[i]) for i in problem.floats]
-    far = any(np.any(abs(a) > probes.OVERFLOW) for a in floats)
-    return _hold_finite if exponential and far else hold
+    return exponential and any(np.any(abs(a) > probes.OVERFLOW) for a in floats)
 
 
-def _hold_finite(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator[Finding]:
+def hold_finite(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator[Finding]:
     """Where exp overflows a right rule may, though its primal does not: what is not finite is left out."""
     results, lost = _finite(outcome.results, case.expected.results)
     cotangents, more = _finite(outcome.cotangents, case.expected.cotangents)

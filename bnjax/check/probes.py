@@ -32,55 +32,65 @@ def generator(*seed: int) -> np.random.Generator:
 
 VARIANTS = ("like the arguments", "negated", "low variance", "large offset", "signs flipped")
 SCALES = (10.0, 100.0, 1e4, 1e8)
+SMALL_SCALES = ((0.3, 1e-2), (1e-2, 1e-4), (1e-4, 1e-6), (1e-6, 1e-8), (1e-8, 1e-10))  # from, to
 ZEROS = ("zeros", "a row and a column of zeros")
 OVERFLOW = 150.0  # exp overflows at 709 and its fourth power here: a right rule may, too
 
 
 class Beyond(NamedTuple):
-    """A kind of data that the value alone is looked at on: large numbers of either sign, ties, zeros."""
+    """A kind of data that the value alone is looked at on: large and small numbers, ties, zeros."""
 
     name: str
     scale: float = 0.0
+    down_to: float = 0.0  # the smallest, where it is not a tenth of the scale
     only: int | None = None  # the one float argument that is large
 
 
 def beyond(count: int) -> list[Beyond]:
     """These kinds for `count` float arguments: each up to 10 by itself, then all, further and further.
 
-    Last, ties and zeros: scattered, and a whole row and column of them, which is where a norm is 0.
+    Then small ones, which is where a series takes over, ties and zeros: scattered, and a whole row and column
+    of them, which is where a norm is 0.
     """
-    alone = [Beyond(f"argument {j} up to ±10", SCALES[0], j) for j in range(count)]
+    alone = [Beyond(f"argument {j} up to ±10", SCALES[0], only=j) for j in range(count)]
     together = [Beyond(f"up to ±{scale:g}", scale) for scale in SCALES[1 if count == 1 else 0 :]]
-    return [*alone, *together, Beyond("ties"), *map(Beyond, ZEROS)]
+    small = [Beyond(f"down to ±{low:g}", high, low) for high, low in SMALL_SCALES]
+    return [*alone, *together, *small, Beyond("ties"), *map(Beyond, ZEROS)]
 
 
 def beyond_leaf(
     kind: Beyond, values: np.ndarray, like: np.ndarray, rng: np.random.Generator, *, signed: bool
 ) -> np.ndarray:
-    """`values` with large ones, ties or zeros among them; `like` are those that ties are made of.
+    """`values` with large or small ones, ties or zeros among them; `like` are those that ties are made of.
 
     Half of the numbers stay as they are: where all are large, or 0, nothing may be left to see.  Which
-    are 0 is drawn, so that one argument's zeros meet another's ordinary numbers.
+    are 0 is drawn, so that one argument's zeros meet another's ordinary numbers.  Small ones are a whole
+    row and a column, or a whole vector: so is their norm.
     """
-    flat = np.array(values, np.float64).ravel()
-    some = np.arange(0, flat.size, 2)
+    array = np.array(values, np.float64)
+    flat = array.reshape(-1)  # the same numbers
+    some = np.zeros(array.shape, bool)
+    if kind.name != ZEROS[1] and not kind.down_to:
+        some.reshape(-1)[::2] = True
+    elif array.ndim < 2:
+        some[...] = True
+    else:
+        some[0] = some[..., 0] = True
     if kind.name == "ties":
-        flat = generator(flat.size).choice(like[:2], size=flat.size)
+        flat[...] = generator(flat.size).choice(like[:2], size=flat.size)
     elif kind.name == ZEROS[0]:
         flat[rng.permutation(flat.size)[::2]] = 0.0
     elif kind.name == ZEROS[1]:
-        array = flat.reshape(values.shape)
-        if array.ndim < 2:
-            array[...] = 0.0
-        else:
-            array[0] = array[..., 0] = 0.0
+        array[some] = 0.0
     else:
+        count = np.count_nonzero(some)
         one = 0.95 - rng.uniform(0.01, 0.1)  # no two scalars are the same
-        steps = np.geomspace(0.95, 0.1, some.size) if some.size > 1 else np.array([one])
+        least = kind.down_to / kind.scale or 0.1
+        steps = np.geomspace(0.95, least, count) if count > 1 else np.array([one])
         sign = -1.0 if kind.scale == SCALES[1] else 1.0
-        signs = np.where(np.arange(some.size) % 2, -sign, sign) if signed else np.ones(some.size)
-        flat[some] = kind.scale * steps * signs
-    return flat.reshape(values.shape)
+        signs = np.where(np.arange(count) % 2, -sign, sign) if signed else np.ones(count)
+        array[some] = kind.scale * steps * signs
+    return array
 
 
 class Kind(NamedTuple):

@@ -4,11 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from bnjax.errors import one_line
 from bnjax.prove.counterexample import find_counterexample, is_decided_somewhere
 from bnjax.prove.limits import TimeLimit, TimeUp
 from bnjax.prove.proof import Proof, claim
-from bnjax.prove.size_cases import DUALITY, Examination, examine
+from bnjax.prove.size_cases import DUALITY, Examination, examine, refusal
 from bnjax.prove.tracing import check_count, parse_arguments, without_custom_rules
 
 _UNSEEN = (
@@ -82,7 +81,7 @@ def prove_vjp(
         reasons = [seen.proof.reason] * bool(seen.proof.reason) + ["the time limit was reached"]
         seen.proof = Proof("refused", "", reason="; ".join(reasons), where=seen.proof.where)
     except Exception as error:  # a fault of the prover is no verdict
-        seen.proof = Proof("refused", "", reason=f"the prover failed: {one_line(error)}")
+        seen.proof = refusal(error)
     traced = seen.numbers if seen.shown else []
     proof = replace(seen.proof, claim=claim(seen.proof, arguments, traced, seen.held))
     asked = (op, primal, shapes, tuple(positive))

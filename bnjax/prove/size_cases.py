@@ -286,7 +286,7 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
     except Exception as error:
         if time.monotonic() > seen.deadline:  # else the verdict would depend on how busy the machine is
             raise TimeUp from None
-        return Piece(sizes, _refusal(error), questions=tuple(questions), programs=programs)
+        return Piece(sizes, refusal(error), questions=tuple(questions), programs=programs)
     if failing == DUALITY and not _symbols(sizes) and _agrees_without_custom_rules(seen, arguments):
         failing = ""
     left_out = kinks.left_out(derivation.field)
@@ -322,7 +322,7 @@ def _agrees_without_custom_rules(seen: Examination, arguments: tuple[Argument, .
         return False
 
 
-def _refusal(error: Exception) -> Proof:
+def refusal(error: Exception) -> Proof:
     """Why nothing was decided: the program leaves the fragment, or the prover has a fault."""
     if isinstance(error, Refusal):
         return Proof("refused", "", reason=error.reason, where=error.where)

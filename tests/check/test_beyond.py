@@ -1,4 +1,4 @@
-"""Wrong only for large numbers, ties, zeros or square shapes is wrong; right rules hold there too."""
+"""Wrong only for large or small numbers, ties, zeros or square shapes is wrong; right rules hold there."""
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,10 @@ def recurrence(a, x):
     return jax.lax.scan(step, jnp.zeros_like(x[0]), (a, x))[1]
 
 
+def norm(x):
+    return jnp.sqrt(jnp.sum(x**2, -1))
+
+
 def some_two_are_equal(x):
     return jnp.any((x[:, None] == x[None]) & ~jnp.eye(x.shape[0], dtype=bool))
 
@@ -58,6 +62,11 @@ WRONG = {
     "a scalar > 8": (jnp.sin, lambda x: x > 8, np.float32(0.3)),
     "a scalar < −8": (jnp.sin, lambda x: x < -8, np.float32(0.3)),
     "the second > 8": (product, lambda x, y: y > 8, X, Y),
+    "|x| < 1e-3": (jnp.cos, lambda x: abs(x) < 1e-3, X),
+    "a scalar < 1e-4": (jnp.sqrt, lambda x: x < 1e-4, np.float32(0.7)),
+    "0 < x < 1e-8": (jnp.log, lambda x: x < 1e-8, abs(BATCH) + np.float32(0.1)),
+    "a norm < 1e-6": (norm, lambda x: norm(x)[:, None] < 1e-6, BATCH),
+    "a column's norm < 1e-2": (lambda x: norm(x.T), lambda x: norm(x.T) < 1e-2, BATCH),
     "x = 0": (product, lambda x, y: x == 0, X, Y),
     "y = 0": (product, lambda x, y: y == 0, X, Y),
     "x = 0, where a scan goes on": (recurrence, lambda a, x: a == 0, BATCH, BATCH + 1),
@@ -128,11 +137,34 @@ def at_the_last(args, dy):
     return (jax.nn.one_hot(last, x.shape[1], dtype=x.dtype) * dy[:, None],)
 
 
+def logsumexp(x):
+    return jnp.log(jnp.sum(jnp.exp(x), 1))
+
+
+def by_exponentials(args, dy):
+    """It overflows before its primal does: dy times an exponential."""
+    (x,) = args
+    return (dy[:, None] * jnp.exp(x) / jnp.sum(jnp.exp(x), 1, keepdims=True),)
+
+
+def sinc(x):
+    return jnp.where(x == 0, 1, jnp.sin(x) / jnp.where(x == 0, 1, x))
+
+
+def by_series(args, dy):
+    (x,) = args
+    large = jnp.where(abs(x) < 0.1, 1, x)
+    series = -x / 3 * (1 - x**2 / 10 * (1 - x**2 / 28 * (1 - x**2 / 54)))
+    return (dy * jnp.where(abs(x) < 0.1, series, (large * jnp.cos(large) - jnp.sin(large)) / large**2),)
+
+
 RIGHT = {
     "s(1 − s)": (sigmoid, lambda a, dy: (dy * sigmoid(a[0]) * (1 - sigmoid(a[0])),), BATCH),
     "e⁻ˣ/(1 + e⁻ˣ)²": (sigmoid, lambda a, dy: (dy * jnp.exp(-a[0]) / (1 + jnp.exp(-a[0])) ** 2,), BATCH),
     "1/cosh²": (jnp.tanh, lambda a, dy: (dy / jnp.cosh(a[0]) ** 2,), X),
     "sign": (jnp.abs, lambda a, dy: (dy * jnp.sign(a[0]),), X),
+    "softmax by exponentials": (logsumexp, by_exponentials, BATCH),
+    "a series where x is small": (sinc, by_series, BATCH),
     "log": (jnp.log, lambda a, dy: (dy / a[0],), abs(X) + np.float32(0.1)),
     "x^1.5": (lambda x: x**1.5, lambda a, dy: (1.5 * dy * a[0] ** 1.5 / a[0],), abs(X) + np.float32(0.1)),
     "xy over x": (product, lambda a, dy: (dy * a[0] * a[1] / a[0], dy * a[0]), abs(X) + 1, abs(Y) + 1),

@@ -1,4 +1,4 @@
-"""In float64, past the ordinary data: numbers up to 1e8 of either sign, ties, zeros; the value alone."""
+"""In float64, past the ordinary data: numbers from 1e-10 to 1e8, ties, zeros; the value alone."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from bnjax.check import compare, enclosure, probes
-from bnjax.check.cases import Case, Judge, Peer, Program, failing
+from bnjax.check.cases import Case, Peer, Program, failing
 from bnjax.check.examination import Examination
 from bnjax.check.points import Setting
 from bnjax.check.problem import Problem
@@ -28,8 +28,8 @@ def cases(exam: Examination, settings: Sequence[Setting]) -> Iterator[Case | Fin
             if expected is not ordinary:
                 expected = expected.beside(ordinary)
             expected = expected.beside_slopes(expected.slopes(point.cotangents), point.cotangents, ROUNDINGS)
-            hold = compare.holding(exam.problem, point, exponential=exam.exponential)
-            judge = partial(_judge, hold=hold)
+            far = compare.may_overflow(exam.problem, point, exponential=exam.exponential)
+            judge = partial(_judge, far=far)
             yield Case("value", point, program, point.arguments, expected, judge, failing(), exam.narrow)
 
 
@@ -39,14 +39,14 @@ def of_setting(problem: Problem, setting: Setting) -> Program:
     return Program(of, like, "interpreted" if setting.shrunk else "compiled", known=setting.op)
 
 
-def _judge(problem: Problem, case: Case, outcome: Outcome, peer: Peer, *, hold: Judge) -> Iterator[Finding]:
+def _judge(problem: Problem, case: Case, outcome: Outcome, peer: Peer, *, far: bool) -> Iterator[Finding]:
     yield from compare.dtypes(problem, case, outcome)
-    yield from hold(problem, case, outcome, peer)
-    yield from _linearity(problem, case, outcome, peer)
+    yield from (compare.hold_finite if far else compare.hold)(problem, case, outcome, peer)
+    yield from _linearity(problem, case, outcome, peer, far)
 
 
-def _linearity(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator[Finding]:
-    """Additive, homogeneous, and zero ↦ zero, each among the op's own cotangents."""
+def _linearity(problem: Problem, case: Case, outcome: Outcome, peer: Peer, far: bool) -> Iterator[Finding]:
+    """Additive, homogeneous, and zero ↦ zero, each among the op's own cotangents; `far`, the finite ones."""
     at = {name: i for i, name in enumerate(case.point.names)}
     one, two, both, large, small, zero = (at[n] for n in probes.LINEAR)
     combinations = {
@@ -64,6 +64,8 @@ def _linearity(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> It
         for row, combine in combinations.items():
             wanted, allowed = combine(got), abs(combine(bound)) + bound[row] * (row != zero)
             difference = np.where(np.isfinite(allowed + ball.value[row]), abs(got[row] - wanted), 0)
+            if far:
+                difference = np.where(np.isfinite(difference), difference, 0)
             ratio = np.where(difference > 0, difference / (allowed + 1e-300), 0)
             if np.any(ratio > 1):
                 ratio = ratio / compare.leniency(case, peer, len(outcome.results) + j)

@@ -180,3 +180,55 @@ def test_a_right_rule_is_accepted_there(name):
     primal, backward, *args = RIGHT[name]
     report = check_vjp(rule(primal, backward), primal, *args)
     assert report.ok, str(report)
+
+
+def at_all(args, dy):
+    (x,) = args
+    return (jnp.where(x == largest(x)[:, None], dy[:, None], 0),)
+
+
+def shared(args, dy):
+    (x,) = args
+    there = x == largest(x)[:, None]
+    return (jnp.where(there, dy[:, None] / there.sum(1, keepdims=True), 0),)
+
+
+def at_one_alone(args, dy):
+    (x,) = args
+    there = x == largest(x)[:, None]
+    return (jnp.where(there & (there.sum(1, keepdims=True) == 1), dy[:, None], 0),)
+
+
+def top_two(x):
+    return jax.lax.top_k(x, 2)[0]
+
+
+def to_the_top_two(args, dy):
+    (x,) = args
+    places = jax.lax.top_k(x, 2)[1]
+    return (jnp.zeros_like(x).at[jnp.arange(x.shape[0])[:, None], places].add(dy),)
+
+
+def of_both(greater, other):
+    return lambda args, dy: (dy * greater(args[0], args[1]), dy * other(args[1], args[0]))
+
+
+@pytest.mark.family
+@pytest.mark.parametrize(
+    ("primal", "backward", "right"),
+    [
+        (largest, at_all, False),
+        (largest, shared, True),
+        (largest, at_one_alone, False),
+        (jnp.maximum, of_both(jnp.greater_equal, jnp.greater_equal), False),
+        (jnp.maximum, of_both(jnp.greater_equal, jnp.greater), True),
+        (jnp.maximum, of_both(jnp.greater, jnp.greater), False),
+        (top_two, to_the_top_two, True),
+    ],
+)
+def test_what_is_attained_twice_is_counted_once(primal, backward, right):
+    """Each number by itself lies between the one-sided derivatives; together they do not."""
+    args = (X, Y) if primal is jnp.maximum else (BATCH,)
+    report = check_vjp(rule(primal, backward), primal, *args)
+    assert report.verdict == ("ok" if right else "WRONG"), str(report)
+    assert right or "equal numbers move together" in str(report)

@@ -112,7 +112,8 @@ def claim(
     if proof.kinks:
         statement += (
             f" The derivative is claimed where {' and '.join(proof.kinks)}. Elsewhere the hand VJP returns "
-            "what JAX's autodiff does, or the derivative on one side of the kink, or the mean of the sides"
+            "what JAX's autodiff does, or the derivative with each comparison that is tied taken as on one "
+            "of its sides, which need not be sides of one direction, or the mean of these"
             f"{', but for what is open' if open_claims else ''}."
         )
     if traced:

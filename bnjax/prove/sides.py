@@ -69,7 +69,9 @@ def lie_between(field: Field, pairs: Sequence[Pair], touched: Sequence[Function]
         part for each in products for k in range(len(each)) for part in itertools.combinations(each, k + 1)
     }
     return all(
-        _is_a_side(field, pairs, [kinks[name] for name in part], off) for part in sorted(parts, key=len)
+        _is_a_side(field, pairs, list(zip(tied, places, strict=True)), off)
+        for tied in ([kinks[name] for name in part] for part in sorted(parts, key=len))
+        for places in _places(field, tied)
     )
 
 
@@ -96,24 +98,33 @@ def _multiplied(kinks: Iterable[_Kink], polys: Iterable[Poly]) -> set[tuple[str,
     return products
 
 
-def _is_a_side(field: Field, pairs: Sequence[Pair], tied: Sequence[_Kink], off: Question) -> bool:
-    """Whether where these p are 0, each at one place, the cotangents are those of a side, or of their mean.
+def _places(field: Field, tied: Sequence[_Kink]) -> Iterator[list[tuple[int, ...]]]:
+    """A place for each, apart from the others; and where it can be one for all: x − y, y − z, z − x."""
+    shapes = [tuple(size for _, size in sorted(free_sizes(field, kink.poly).items())) for kink in tied]
+    ranks = list(map(len, shapes))
+    yield [tuple(range(sum(ranks[:k]), sum(ranks[: k + 1]))) for k in range(len(tied))]
+    if len(set(shapes)) == 1 and any(shapes) and len({kink.zero for kink in tied}) == len(tied) > 1:
+        yield [tuple(range(ranks[0]))] * len(tied)
+
+
+def _is_a_side(field: Field, pairs: Sequence[Pair], at: Sequence[_At], off: Question) -> bool:
+    """Whether where these p are 0, each at its place, the cotangents are those of a side, or of their mean.
 
     The places are free indices of their own, before all others: a delta takes the first of its two.
     """
-    ranks = [len(free_sizes(field, kink.poly)) for kink in tied]
-    places = [tuple(range(sum(ranks[:k]), sum(ranks[: k + 1]))) for k in range(len(tied))]
-    at = list(zip(tied, places, strict=True))
     null = tuple(field.rename(kink.poly, dict(enumerate(place))) for kink, place in at)
-    pairs = [(_moved(field, hand, sum(ranks)), _moved(field, other, sum(ranks))) for hand, other in pairs]
+    count = 1 + max((index for _, place in at for index in place), default=-1)
+    pairs = [(_moved(field, hand, count), _moved(field, other, count)) for hand, other in pairs]
     there = replace(off, null=null)
-    here = [_seen(field, hand, at, (0,) * len(tied)) for hand, _ in pairs]
+    here = [_seen(field, hand, at, (0,) * len(at)) for hand, _ in pairs]
     choices = [
         [_seen(field, other, at, side) for _, other in pairs]
-        for side in itertools.product((-1, 1), repeat=len(tied))
+        for side in itertools.product((-1, 1), repeat=len(at))
         if _is_met(field, null, side)
     ]
-    share = field.constant(Fraction(1, max(1, len(choices))))
+    if not choices:
+        return False
+    share = field.constant(Fraction(1, len(choices)))
     mean = [sum(column, field.constant(0)) * share for column in zip(*choices, strict=True)]
     return any(
         all(_vanishes_there(field, a - b, there) for a, b in zip(here, choice, strict=True))

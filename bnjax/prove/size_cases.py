@@ -6,6 +6,7 @@ n, which is proved in its turn; and whatever was asked, the programs traced at a
 as well.  A failure anywhere is the verdict.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -145,7 +146,7 @@ def _look_into_questions(seen: Examination, whole: Piece) -> None:
     visited = [whole.sizes]
     while waiting:
         piece, question = waiting.pop(0)
-        case = _case(piece, question)
+        case = _case(seen, piece, question)
         if case is None or (case not in visited and len(visited) > _CASES):
             _leave_open(seen, piece, question)
         elif case not in visited:
@@ -160,10 +161,11 @@ def _look_into_questions(seen: Examination, whole: Piece) -> None:
             waiting += [(made, another) for another in made.questions]
 
 
-def _case(piece: Piece, question: Question) -> dict[str, int | str] | None:
+def _case(seen: Examination, piece: Piece, question: Question) -> dict[str, int | str] | None:
     """The words for the sizes where the answer is another one; None where no substitution gives it."""
     symbols = _symbols(piece.sizes)
-    solution = solved(question.zero, symbols) if question.zero else None
+    taken = [a.name for a in seen.arguments]
+    solution = solved(question.zero, symbols, taken) if question.zero else None
     if solution is None:
         return None
     return {name: _ordered(substituted(str(word), solution)) for name, word in piece.sizes.items()}
@@ -239,8 +241,20 @@ def _join(seen: Examination, piece: Piece) -> None:
         known = {o.claim for o in seen.proof.obligations}
         still_open = [o for o in found.obligations if not o.discharged and o.claim not in known]
         seen.add(tuple(replace(o, claim=f"at {piece.where}: {o.claim}") for o in still_open))
+        named = [_compared(seen, kink) for kink in seen.proof.kinks]
+        new = [
+            f"{kink} at {piece.where}"
+            for kink in found.kinks
+            if not any(_compared(seen, kink) <= names for names in named)
+        ]
+        seen.proof = replace(seen.proof, kinks=tuple(dict.fromkeys((*seen.proof.kinks, *new))))
     if found.status == "refused" and not _symbols(piece.sizes):
         seen.suspects.insert(0, {name: int(size) for name, size in piece.sizes.items()})
+
+
+def _compared(seen: Examination, kink: str) -> set[str]:
+    """Of which arguments a kink is, in words that at another size have other numbers and indices."""
+    return set(re.findall(r"[^\W\d]\w*", kink)) & {a.name for a in seen.arguments}
 
 
 def _trace_again(seen: Examination, before: Programs) -> list[Question]:

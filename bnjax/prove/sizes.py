@@ -65,12 +65,15 @@ def _is_zero(expression: str, sizes: Sizes) -> bool:
         return False
 
 
-def solved(expression: str, symbols: Sequence[str]) -> dict[str, str] | None:
-    """The size expression = 0, solved for a symbol: {"n": "7"}, {"n": "2*m"}; None where that fails."""
+def solved(expression: str, symbols: Sequence[str], taken: Sequence[str] = ()) -> dict[str, str] | None:
+    """The size expression = 0, solved for a symbol: {"n": "7"}, {"n": "2*m"}; None where that fails.
+
+    A new symbol, as in {"n": "4*k"}, has none of the names that are `taken`.
+    """
     multiple = re.fullmatch(r"mod\((?:(\d+)\*)?([A-Za-z_]\w*), (\d+)\)", expression)
     if multiple:  # n = 4·k
         divisor = int(multiple[3]) // math.gcd(int(multiple[1] or 1), int(multiple[3]))
-        return {multiple[2]: f"{divisor}*{_fresh(symbols)}"}
+        return {multiple[2]: f"{divisor}*{_fresh([*symbols, *taken])}"}
     try:
         poly = Space(Field()).dimension(expression)
     except Outside:

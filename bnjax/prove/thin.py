@@ -38,15 +38,16 @@ class _Gap(NamedTuple):
 def is_thin(field: Field, function: Function) -> bool:
     """Whether a comparison, or which number is the largest, changes on a thin set alone, at most sizes."""
     if function.name not in field.thin:
-        gap = _gap(field, function)
-        analytic = _are_analytic(field, gap.poly)
-        field.thin[function.name] = analytic and _is_somewhere_nonzero(field, gap, {})
+        analytic = _are_analytic(field, _gap(field, function).poly)
+        gap = _of_one_size(field, function)
+        field.thin[function.name] = analytic and gap is not None and _is_somewhere_nonzero(field, gap, {})
     return field.thin[function.name]
 
 
 def exceptions(field: Field, function: Function) -> list[dict[str, int]]:
     """Sizes at which it may not, though it is thin at others: numbers for some of the symbols."""
-    gap = _gap(field, function)
+    gap = _of_one_size(field, function)
+    assert gap is not None, "it is thin at most sizes"
     symbols = sorted(s for s in _sizes_in_sums(field, gap.poly) if not s.isdigit())
     found: list[dict[str, int]] = []
     for count in range(1, len(symbols) + 1):
@@ -68,6 +69,59 @@ def _gap(field: Field, function: Function) -> _Gap:
     other = {place: len(free) + place for place in reduced_places(function)}
     renamed = field.rename(poly, {i: other.get(i, i) for i in free})
     return _Gap(field.reduce(poly - renamed), tuple(other.items()), some=False)
+
+
+def _of_one_size(field: Field, function: Function) -> _Gap | None:
+    """A part of what is 0, not 0 where it is not: no size makes what is inside its atoms cancel.
+
+    1/(1 + n·y²) − 1/(1 + 50·y²) is 0 at n = 50, and no coefficient says so.  What a size is inside of is a
+    common factor that is never 0, or multiplied by data that can be 0: γ in γ·x/σ + β.  None without one.
+    """
+    gap = _gap(field, function)
+    made_of = _made_of(field)
+    inner = {name: _inside(made_of, name) for name in gap.poly.names()}
+    sized = {name for name, names in inner.items() if any(field.atoms[n].size for n in names)}
+    inside = set().union(*inner.values())
+    parts: dict[tuple, Poly] = {}
+    for monomial, coefficient in gap.poly.terms.items():
+        key = tuple(f for f in monomial if any(e.name in sized for e, _ in entries_of((f,))))
+        parts[key] = parts.get(key, field.constant(0)) + Poly(field, {monomial: coefficient})
+    for key, part in parts.items():
+        others = [m for k, other in parts.items() if k != key for m in other.terms]
+        free = {n for n in gap.poly.names() - part.names() - inside if _can_be_zero(field, n)}
+        never = all(_is_never_zero(field, e.name) for e, _ in entries_of(key) if e.name in sized)
+        if never and all(any(e.name in free and p > 0 for e, p in entries_of(m)) for m in others):
+            return gap._replace(poly=part)
+    return None
+
+
+def _made_of(field: Field) -> dict[str, set[str]]:
+    """The names in the definition, or the argument, of every atom that has one."""
+    made_of = {d.name: d.value.names() for d in field.definitions}
+    return made_of | {f.name: f.argument.names() for f in field.functions}
+
+
+def _inside(made_of: Mapping[str, set[str]], name: str) -> set[str]:
+    """The names in its definition, and in theirs."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        new = made_of.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def _can_be_zero(field: Field, name: str) -> bool:
+    """Whether an atom is data of any sign."""
+    atom = field.atoms[name]
+    return not (atom.positive or atom.boolean or atom.size or name in field.tables or name in field.inverted)
+
+
+def _is_never_zero(field: Field, name: str) -> bool:
+    """Whether an atom is a quotient, a root or an exponential."""
+    defined = any(d.name == name for d in field.definitions)
+    return defined or any(f.name == name and f.kind == "exp" for f in field.functions)
 
 
 def _sizes_in_sums(field: Field, poly: Poly) -> set[str]:

@@ -74,3 +74,18 @@ def test_a_kink_that_lies_at_two_places(slope):
         return (2 * dy * jnp.sum(jnp.where(p > 1, 1, jnp.where(p == 1, slope, 0)) * x, 1),)
 
     assert status(primal, rule, "n") == ("conditional" if slope == 3 else "proved")
+
+
+@pytest.mark.parametrize("shape", ["", "2", "n"])
+def test_sides_that_no_point_has_together(shape):
+    """Of x > y, y > z and z > x two at most hold."""
+
+    def primal(x, y, z):
+        return jax.nn.relu(x - y) + 2 * jax.nn.relu(y - z) + 4 * jax.nn.relu(z - x)
+
+    def rule(args, dy):
+        x, y, z = args
+        a, b, c = dy * (x >= y), 2 * dy * (y >= z), 4 * dy * (z >= x)
+        return a - c, b - a, c - b
+
+    assert status(primal, rule, shape, shape, shape) == "conditional"

@@ -372,3 +372,14 @@ def test_what_is_zero_at_one_element_is_looked_at_there(name):
 
     proof = prove_vjp(with_rule(jnp.square, backward), jnp.square, "n")
     assert proof.status in ("refused", "refuted"), str(proof)
+
+
+def test_an_argument_may_have_the_name_of_a_size_that_the_prover_makes():
+    def primal(k):
+        return 3 * k if k.shape[0] % 2 else 2 * k
+
+    def backward(args, dy):
+        (k,) = args
+        return ((3 if k.shape[0] % 2 else 2) * dy,)
+
+    assert prove_vjp(with_rule(primal, backward), primal, "n").status == "proved"

@@ -89,6 +89,50 @@ def test_a_kink_at_most_sizes_is_one_at_them():
     assert proof.kinks
 
 
+@pytest.mark.family
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda n, y: 1 / (1 + n * y * y),
+        lambda n, y: jnp.exp(n * y),
+        lambda n, y: jnp.log(1 + n * y * y),
+        lambda n, y: jnp.sqrt(1 + n * y * y),
+    ],
+)
+def test_what_a_size_inside_of_a_function_makes_equal_is_no_kink(of):
+    """At n = 50, which nobody traces, it is 0 for every y."""
+
+    def primal(x, y):
+        return jnp.where(of(x.shape[0], y) - of(50, y) == 0, y, 2 * y)
+
+    wrong = with_rule(primal, lambda args, dy: (0 * args[0], 2 * dy))
+    assert prove_vjp(wrong, primal, "n", "").status in ("refused", "refuted")
+
+
+def test_a_batch_norm_that_is_compared_has_a_kink():
+    """Its standard deviation has the size inside; where γ is 0 it is β."""
+
+    def primal(x, gamma, beta):
+        deviation = jnp.sqrt(jnp.var(x, 0) + 1)
+        return jax.nn.relu(gamma * (x - jnp.mean(x, 0)) / deviation + beta)
+
+    proof = prove_vjp(primal, primal, "n c", "c", "c")
+    assert proof.status == "proved"
+    assert "nearby" not in proof.kinks[0]
+
+
+def test_a_kink_of_one_size_is_named():
+    def primal(x):
+        return jnp.maximum(x, 0) if x.shape[0] == 2 else x
+
+    def backward(args, dy):
+        (x,) = args
+        return (dy * (x >= 0) if x.shape[0] == 2 else dy,)
+
+    proof = prove_vjp(with_rule(primal, backward), primal, "n")
+    assert (proof.status, proof.kinks) == ("proved", ("x[a] ≠ 0 at n = 2",))
+
+
 def pairs_of(loss, backward):
     def primal(x):
         return jnp.sum(loss(x[:, None] - x[None]))
@@ -108,7 +152,7 @@ def slopes(compare, distance=0.0):
 def test_losses_of_pairs():
     relu, hinge = (lambda d: jnp.maximum(d, 0)), (lambda d: jnp.maximum(d + 1, 0))
     for shape in ("4", "n"):
-        assert prove_vjp(*pairs_of(relu, slopes(jnp.greater)), shape).status == "proved"
+        assert prove_vjp(*pairs_of(relu, slopes(jnp.greater)), shape, timeout=300).status == "proved"
     assert prove_vjp(*pairs_of(hinge, slopes(jnp.greater, 1.0)), "n").status == "proved"
     assert prove_vjp(*pairs_of(hinge, slopes(jnp.greater, 2.0)), "n").status == "refuted"
     assert prove_vjp(*pairs_of(jnp.abs, slopes(jnp.greater)), "n").status == "refuted"  # half of it

@@ -61,11 +61,12 @@ def may_overflow(problem: Problem, point: Point, *, exponential: bool) -> bool:
 
 
 def hold_finite(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator[Finding]:
-    """Where exp overflows a right rule may, though its primal does not: what is not finite is left out."""
+    """Where exp overflows a right rule may, though its primal does not, and outside of the primal's domain
+    it may return what it will: what is not finite is left out."""
     results, lost = _finite(outcome.results, case.expected.results)
     cotangents, more = _finite(outcome.cotangents, case.expected.cotangents)
     if lost or more:
-        yield Finding(note=f"the op overflows where the primal does not: {case.point.where}")
+        yield Finding(note=f"the op is not finite where the derivative is: {case.point.where}")
     yield from hold(problem, case, Outcome(results, outcome.others, cotangents), peer)
 
 

@@ -16,6 +16,7 @@ from bnjax.check.problem import Problem
 from bnjax.check.programs import Traced, forward_program, strays, trace, traced, vjp_program
 from bnjax.check.report import says
 from bnjax.check.sizes import Shrunk
+from bnjax.jaxprs import equations
 
 SMALL = 4096  # elements of the arguments, and of the results, up to which the given ones are a small setting
 _NULL_DIRECTIONS = 512  # results up to which null directions are found
@@ -116,12 +117,31 @@ def small_settings(problem: Problem) -> tuple[list[Setting], list[str]]:
     if len(refusals) * 2 > len(tried) and _traces(problem):  # sizes have a meaning, which a rule may rely on
         refusals += [f"at {s.label} the op's rule raises" for s in settings if s.op is None]
         settings = [s for s in settings if s.op is not None]
+        steps = _steps(trace(forward_program(problem.primal, problem), problem.given))
+        refusals += [f"at {s.label} it is another program" for s in settings if steps - _steps(s.forward)]
+        settings = [s for s in settings if not steps - _steps(s.forward)]
     split, _ = _taken(problem, sizes.split_sizes(shapes))  # where the axes are equal for a reason, none
     notes = [f"{len(refusals)} of {len(tried)} small shapes left out: {refusals[0]}"] if refusals else []
     blank = [s.label.removeprefix("shapes ") for s in settings if not s.finite]
     if blank:
         notes.append(f"at shapes {'; '.join(blank)} the primal is finite nowhere: nothing is known of them")
     return [*split, *settings], notes
+
+
+def _steps(jaxpr: ClosedJaxpr) -> set[tuple[str, tuple[tuple[int, ...], ...]]]:
+    """The primitives of a program, with the axes along which each operand is repeated."""
+
+    def repeated(operand: Any, out: Any) -> tuple[int, ...]:
+        shape, whole = (getattr(value.aval, "shape", ()) for value in (operand, out))
+        if len(shape) != len(whole):
+            return ()
+        return tuple(k for k, (a, b) in enumerate(zip(shape, whole, strict=True)) if a == 1 != b)
+
+    return {
+        (eqn.primitive.name, tuple(repeated(operand, eqn.outvars[0]) for operand in eqn.invars))
+        for eqn in equations(jaxpr)
+        if eqn.outvars
+    }
 
 
 def beyond(problem: Problem, setting: Setting) -> list[Point]:
@@ -131,18 +151,20 @@ def beyond(problem: Problem, setting: Setting) -> list[Point]:
     positive = [traits.is_positive(problem.arrays[i].sample) for i in problem.floats]
     signed = [i in setting.flips or not p for i, p in zip(problem.floats, positive, strict=True)]
     main = max(map(np.ndim, floats))
+    zeros = (*probes.ZEROS, probes.ALONE[0])
     pool = next((a.ravel() for a, either in zip(floats, signed, strict=True) if either and a.size), None)
     for kind in probes.beyond(len(floats)):
         moved = list(floats)
         for j, (values, either) in enumerate(zip(floats, signed, strict=True)):
             parameter = not either and np.ndim(values) < main  # an ε: it stays of its magnitude
-            kept = parameter or (kind.name in probes.ZEROS and positive[j])
+            kept = parameter != bool(kind.times) or (kind.name.endswith(zeros) and positive[j])
             kept = kept or j in problem.distributions
             if values.size and not kept and kind.only in (None, j):
                 like = pool if either and pool is not None else values.ravel()
                 moved[j] = probes.beyond_leaf(kind, values, like, probes.generator(j), signed=either)
-        arrays = problem.put(first.arrays, moved)
-        found.append(replace(first, where=f"{setting.label}, {kind.name}", arrays=arrays))
+        if any(a is not b for a, b in zip(moved, floats, strict=True)):
+            arrays = problem.put(first.arrays, moved)
+            found.append(replace(first, where=f"{setting.label}, {kind.name}", arrays=arrays))
     return found
 
 

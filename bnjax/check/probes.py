@@ -8,6 +8,7 @@ everything under dy = 1 or at n = 2.  So besides the arrays that came, a rule is
 Everything here is seeded and made by numpy in float64: the same arguments give the same probes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ VARIANTS = ("like the arguments", "negated", "low variance", "large offset", "si
 SCALES = (10.0, 100.0, 1e4, 1e8)
 SMALL_SCALES = ((0.3, 1e-2), (1e-2, 1e-4), (1e-4, 1e-6), (1e-6, 1e-8), (1e-8, 1e-10))  # from, to
 ZEROS = ("zeros", "a row and a column of zeros")
+ALONE = ("all 0", "all equal", "equal along the last axis")  # one argument, the others as they are
+TIMES = (0.05, 20.0)  # a positive parameter of its own
 OVERFLOW = 150.0  # exp overflows at 709 and its fourth power here: a right rule may, too
 
 
@@ -43,19 +46,22 @@ class Beyond(NamedTuple):
     name: str
     scale: float = 0.0
     down_to: float = 0.0  # the smallest, where it is not a tenth of the scale
-    only: int | None = None  # the one float argument that is large
+    only: int | None = None  # the one float argument that it is of
+    times: float = 0.0  # of a parameter: by how much it is multiplied
 
 
 def beyond(count: int) -> list[Beyond]:
     """These kinds for `count` float arguments: each up to 10 by itself, then all, further and further.
 
     Then small ones, which is where a series takes over, ties and zeros: scattered, and a whole row and column
-    of them, which is where a norm is 0.
+    of them, which is where a norm is 0; one argument all 0, or without any variance; a parameter by itself.
     """
     alone = [Beyond(f"argument {j} up to ±10", SCALES[0], only=j) for j in range(count)]
     together = [Beyond(f"up to ±{scale:g}", scale) for scale in SCALES[1 if count == 1 else 0 :]]
     small = [Beyond(f"down to ±{low:g}", high, low) for high, low in SMALL_SCALES]
-    return [*alone, *together, *small, Beyond("ties"), *map(Beyond, ZEROS)]
+    single = [Beyond(f"argument {j} {how}", only=j) for j in range(count) for how in ALONE]
+    scaled = [Beyond(f"argument {j} times {t:g}", only=j, times=t) for j in range(count) for t in TIMES]
+    return [*alone, *together, *small, Beyond("ties"), *map(Beyond, ZEROS), *single, *scaled]
 
 
 def beyond_leaf(
@@ -70,6 +76,13 @@ def beyond_leaf(
     array = np.array(values, np.float64)
     flat = array.reshape(-1)  # the same numbers
     some = np.zeros(array.shape, bool)
+    if kind.times:
+        return array * kind.times
+    if kind.name.endswith(ALONE):  # eighths: their sums, and so their means, are exact
+        rows = array.shape[:-1] if kind.name.endswith(ALONE[2]) else ()
+        eighths = 1 + rng.permutation(max(1, math.prod(rows)))
+        eighths = eighths.reshape((*rows, *[1] * (array.ndim - len(rows))))
+        return np.broadcast_to(0.0 if kind.name.endswith(ALONE[0]) else eighths / 8, array.shape).copy()
     if kind.name != ZEROS[1] and not kind.down_to:
         some.reshape(-1)[::2] = True
     elif array.ndim < 2:

@@ -302,8 +302,9 @@ def _moved(arrays: Sequence[Any], move: Mapping[int, float], xp: Any) -> list[An
     """
 
     def moved(i: int) -> Any:
-        hair = np.sort(probes.generator(i).uniform(0.5, 1, np.size(arrays[i]))) * move[i] * 2.0**-40
-        hair = hair.reshape(np.shape(arrays[i]))
+        count = np.size(arrays[i])
+        steps = np.arange(count) + probes.generator(i).uniform(0, 0.5, count)  # no two too near each other
+        hair = (0.5 + 0.5 * steps.reshape(np.shape(arrays[i])) / max(count, 1)) * move[i] * 2.0**-40
         size = abs(xp.where(xp.isfinite(arrays[i]), arrays[i], 0))
         return arrays[i] + hair * xp.maximum(size, 2.0**-12 * xp.max(size, initial=2.0**-88))
 

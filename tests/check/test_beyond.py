@@ -46,6 +46,10 @@ def norm(x):
     return jnp.sqrt(jnp.sum(x**2, -1))
 
 
+def standardized(x):
+    return (x - x.mean(1, keepdims=True)) / jnp.sqrt(x.var(1, keepdims=True) + 1e-3)
+
+
 def some_two_are_equal(x):
     return jnp.any((x[:, None] == x[None]) & ~jnp.eye(x.shape[0], dtype=bool))
 
@@ -67,6 +71,17 @@ WRONG = {
     "0 < x < 1e-8": (jnp.log, lambda x: x < 1e-8, abs(BATCH) + np.float32(0.1)),
     "a norm < 1e-6": (norm, lambda x: norm(x)[:, None] < 1e-6, BATCH),
     "a column's norm < 1e-2": (lambda x: norm(x.T), lambda x: norm(x.T) < 1e-2, BATCH),
+    "an argument all 0": (
+        lambda b, x, a: x @ a @ b,
+        lambda b, x, a: ~b.any(),
+        BATCH[:4],
+        BATCH,
+        BATCH[:3, :3] @ BATCH[:4].T,
+    ),
+    "constant rows": (standardized, lambda x: jnp.ptp(x, 1, keepdims=True) == 0, BATCH),
+    "equal weights": (lambda w, x: w @ x / w.sum(), lambda w, x: jnp.ptp(w) == 0, abs(X) + 1, Y),
+    "a parameter < 0.1": (lambda s, x: x / s, lambda s, x: s < 0.1, np.float32(0.9), BATCH),
+    "a parameter > 10": (lambda s, x: jnp.exp(-s * x**2), lambda s, x: s > 10, np.float32(0.9), BATCH),
     "x = 0": (product, lambda x, y: x == 0, X, Y),
     "y = 0": (product, lambda x, y: y == 0, X, Y),
     "x = 0, where a scan goes on": (recurrence, lambda a, x: a == 0, BATCH, BATCH + 1),
@@ -158,7 +173,26 @@ def by_series(args, dy):
     return (dy * jnp.where(abs(x) < 0.1, series, (large * jnp.cos(large) - jnp.sin(large)) / large**2),)
 
 
+def from_the_result(args, dy):
+    """NaN beyond 1, as the result is; the primal's derivative, 1/(1 − x²), is not."""
+    return (dy * jnp.cosh(jnp.arctanh(args[0])) ** 2,)
+
+
+def of_equal_points(args, dy):
+    """x_i − y_i cancels at large numbers, term by term and not in sums."""
+    x, y = args
+    g = 2 * dy
+    return g.sum(1, keepdims=True) * x - g @ y, g.sum(0)[:, None] * y - g.T @ x
+
+
 RIGHT = {
+    "from the result": (jnp.arctanh, from_the_result, np.float32(0.2) * X),
+    "distances by products": (
+        lambda x, y: jnp.sum((x[:, None] - y) ** 2, -1),
+        of_equal_points,
+        BATCH[:6],
+        BATCH[2:8] + 1,
+    ),
     "s(1 − s)": (sigmoid, lambda a, dy: (dy * sigmoid(a[0]) * (1 - sigmoid(a[0])),), BATCH),
     "e⁻ˣ/(1 + e⁻ˣ)²": (sigmoid, lambda a, dy: (dy * jnp.exp(-a[0]) / (1 + jnp.exp(-a[0])) ** 2,), BATCH),
     "1/cosh²": (jnp.tanh, lambda a, dy: (dy / jnp.cosh(a[0]) ** 2,), X),

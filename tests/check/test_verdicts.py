@@ -162,6 +162,53 @@ def test_sizes_that_the_primal_does_not_mean_are_left_out():
     assert report.ok, str(report)
 
 
+@pytest.mark.thorough
+def test_sizes_at_which_the_primal_is_another_program_are_left_out():
+    """Of 4 columns the last two would be depths; of two components a cross product is a number."""
+    rng = np.random.default_rng(10)
+    points = (rng.normal(size=(5, 3)) + np.array([0, 0, 4])).astype(np.float32)
+    a, b = rng.normal(size=(2, 5, 3)).astype(np.float32)
+
+    def seen(p):
+        return p[:, :2] / p[:, 2:]
+
+    def unseen(args, dy):
+        depth = args[0][:, 2:]
+        return (jnp.concatenate([dy / depth, -jnp.sum(dy * seen(*args), 1, keepdims=True) / depth], 1),)
+
+    def turned(a, b):
+        return jnp.cross(a, jnp.cross(a, b)) + b
+
+    def back(args, dy):
+        a, b = args
+        inner, g = jnp.cross(a, b), jnp.cross(dy, a)
+        return jnp.cross(inner, dy) + jnp.cross(b, g), jnp.cross(g, a) + dy
+
+    for primal, backward, *args in ((seen, unseen, points), (turned, back, a, b)):
+        report = check_vjp(rule(primal, backward), primal, *args)
+        assert report.ok, str(report)
+        assert any("left out" in note for note in report.notes)
+
+
+def test_nan_is_in_no_order():
+    """where(n > 1, …) is its other branch of NaN, whose derivative is finite; autodiff's is 0·NaN."""
+
+    def clipped(x):
+        norm = jnp.sqrt(jnp.sum(x**2))
+        return jnp.where(norm > 1, x / norm, x)
+
+    def backward(args, dy):
+        (x,) = args
+        norm = jnp.sqrt(jnp.sum(x**2))
+        y = x / norm
+        return (jnp.where(norm > 1, (dy - y * jnp.sum(y * dy)) / norm, dy),)
+
+    vector = np.random.default_rng(1).normal(size=6).astype(np.float32)
+    report = check_vjp(rule(clipped, backward), clipped, vector)
+    assert report.ok, str(report)
+    assert any("NaN is in no order" in note for note in report.notes)
+
+
 def test_a_size_at_which_the_primal_writes_outside_is_left_out():
     def overwritten(x, value):
         return x.at[1].set(value)

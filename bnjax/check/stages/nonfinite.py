@@ -12,11 +12,12 @@ from bnjax.check.enclosure import Ball
 from bnjax.check.examination import Examination
 from bnjax.check.points import Point
 from bnjax.check.problem import Problem
-from bnjax.check.programs import Outcome, vjp_program
+from bnjax.check.programs import Outcome, holds, vjp_program
 from bnjax.check.reference import Reference, split
 from bnjax.check.report import Failure, Finding
 
 STAGE = "non-finite"
+_ORDERS = frozenset({"lt", "le", "gt", "ge"})
 _ROUNDED = 2.0**-40  # of a cotangent's largest: (a − p) − (a − n) is the same whatever a is, and rounded
 
 
@@ -26,7 +27,8 @@ def cases(exam: Examination, returned: Container[Point]) -> Iterator[Case | Find
     Required is that what depends on the poisoned number and is not finite in the primal is not finite in
     the op.  What stays the same whatever that number is, as behind a mask, may be finite: 0·NaN is NaN in
     autodiff, and a rule that selects is not worse.  So may a cotangent that changes by jumps alone, as that
-    of a maximum, and every one where the primal's own results are finite, NaN or not: it has selected.
+    of a maximum, and every one where the primal's own results are finite, NaN or not: it has selected; and
+    those of an op that asks which number is larger, for NaN is in no order.
     Cotangents are looked at for NaN alone: at infinity a hand rule may well be finite where autodiff is not,
     which is what some are written for.
     """
@@ -40,6 +42,7 @@ def cases(exam: Examination, returned: Container[Point]) -> Iterator[Case | Find
         return
     main = exam.main.points[0].one
     program = Program(partial(vjp_program, problem=exam.problem), main.arguments)
+    orders = exam.main.op is not None and holds(exam.main.op.jaxpr, _ORDERS)
     meant = {place for meaning in exam.problem.meanings for place in meaning.places}  # NaN is in no order
     for label, i in zip(exam.problem.labels, exam.problem.floats, strict=True):
         if np.size(main.arrays[i]) == 0 or exam.problem.arrays[i].distribution or i in meant:
@@ -48,7 +51,7 @@ def cases(exam: Examination, returned: Container[Point]) -> Iterator[Case | Find
         for poison in (np.nan, np.inf):
             point = replace(_with(main, i, poison), where=exam.main.label)
             expected = _reference(exam, point)
-            judge = partial(_judge, fixed=fixed, label=label, poison=poison)
+            judge = partial(_judge, fixed=fixed, label=label, poison=poison, orders=orders)
             yield Case(STAGE, point, program, point.arguments, expected, judge, failing(STAGE))
 
 
@@ -91,6 +94,7 @@ def _judge(
     fixed: list[np.ndarray],
     label: str,
     poison: float,
+    orders: bool,
 ) -> Iterator[Finding]:
     expected: Reference = case.expected
     names = ["its result"] * len(expected.results) + [f"the cotangent of {n}" for n in problem.labels]
@@ -104,7 +108,10 @@ def _judge(
             if np.any(swallowed):
                 number = f"{int(np.sum(swallowed))} of {swallowed.size} elements"
                 message = f"with {poison} in {label}, {what} is finite where the primal's is not ({number})"
-                failure = Failure(STAGE, label, case.point.where, message=message)
+                if orders and what != "its result":
+                    note = f"{message}: the op compares, and NaN is in no order"
+                else:
+                    failure = Failure(STAGE, label, case.point.where, message=message)
             if np.isnan(poison) and what == "its result" and np.any(np.isnan(got) & np.isfinite(ball.value)):
                 note = f"with NaN in {label}, the op's result is NaN where the primal's is not"
             yield Finding(STAGE, 1, failure, note=note)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -72,6 +73,8 @@ class Arithmetic:
 def array_of(values, arithmetic: Arithmetic) -> np.ndarray:
     """An object array of the arithmetic's numbers."""
     given = np.asarray(values)
+    if given.dtype == jax.dtypes.float0:  # what a rule is given for an output that is not a float
+        return np.full(given.shape, math.nan, object)
     result = np.empty(given.shape, object)
     for index in np.ndindex(given.shape):
         result[index] = arithmetic.literal(given[index])

@@ -69,6 +69,17 @@ def test_equal_outputs_of_other_kinds_are_proved():
     assert prove_vjp(op, primal, "n", "bool: n").status == "proved"
 
 
+@pytest.mark.parametrize("shape", ["n", "4"])
+def test_a_rule_is_given_nothing_of_an_output_that_is_not_a_float(shape):
+    def primal(x):
+        return {"y": 2 * x, "positive": x > 0}
+
+    right = with_rule(primal, lambda args, dy: (2 * dy["y"],))
+    wrong = with_rule(primal, lambda args, dy: (3 * dy["y"],))
+    assert prove_vjp(right, primal, shape).status == "proved"
+    assert prove_vjp(wrong, primal, shape).status == "refuted"
+
+
 def test_the_outputs_of_the_forward_rule_are_compared():
     op = jax.custom_vjp(with_count)
     op.defvjp(lambda x, mask: ((2 * x, jnp.sum(mask) + 1), None), lambda _, dy: (2 * dy[0], None))

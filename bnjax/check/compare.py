@@ -49,9 +49,9 @@ def hold(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator
         yield Finding(stage, len(worst.ratio), failure, seen=seen)
 
 
-def holding(problem: Problem, point: Point, *, exponential: bool) -> Judge:
-    """`hold`, or where a right rule may overflow, what of it speaks of finite numbers."""
-    return hold_finite if may_overflow(problem, point, exponential=exponential) else hold
+def holding(far: bool) -> Judge:
+    """`hold`, or where a right rule may not be finite, what of it speaks of finite numbers."""
+    return _hold_finite if far else hold
 
 
 def may_overflow(problem: Problem, point: Point, *, exponential: bool) -> bool:
@@ -60,7 +60,7 @@ def may_overflow(problem: Problem, point: Point, *, exponential: bool) -> bool:
     return exponential and any(np.any(abs(a) > probes.OVERFLOW) for a in floats)
 
 
-def hold_finite(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator[Finding]:
+def _hold_finite(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator[Finding]:
     """Where exp overflows a right rule may, though its primal does not, and outside of the primal's domain
     it may return what it will: what is not finite is left out."""
     results, lost = _finite(outcome.results, case.expected.results)

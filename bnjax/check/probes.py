@@ -74,8 +74,6 @@ def beyond_leaf(
     row and a column, or a whole vector: so is their norm.
     """
     array = np.array(values, np.float64)
-    flat = array.reshape(-1)  # the same numbers
-    some = np.zeros(array.shape, bool)
     if kind.times:
         return array * kind.times
     if kind.name.endswith(ALONE):  # eighths: their sums, and so their means, are exact
@@ -83,6 +81,8 @@ def beyond_leaf(
         eighths = 1 + rng.permutation(max(1, math.prod(rows)))
         eighths = eighths.reshape((*rows, *[1] * (array.ndim - len(rows))))
         return np.broadcast_to(0.0 if kind.name.endswith(ALONE[0]) else eighths / 8, array.shape).copy()
+    flat = array.reshape(-1)  # the same numbers
+    some = np.zeros(array.shape, bool)
     if kind.name != ZEROS[1] and not kind.down_to:
         some.reshape(-1)[::2] = True
     elif array.ndim < 2:

@@ -231,8 +231,8 @@ class Ring:
         if all(old == new for old, new in names.items()):
             return poly
         result = self.constant(0)
-        found = {names.get(index, index) for index in poly.free()}
-        if len(found) < len(poly.free()):
+        free = poly.free()
+        if len({names.get(index, index) for index in free}) < len(free):
             for monomial, coefficient in poly.terms.items():
                 bound, entries = flatten(monomial)
                 result += self.constant(coefficient) * self.assemble(bound, reindexed(entries, names))

@@ -46,6 +46,19 @@ class Field(Definitions):
         self.thin: dict[str, bool] = {}  # of comparisons (`bnjax.prove.thin`)
         self.where = ""
 
+    def inside(self, names: set[str]) -> set[str]:
+        """These names, and those in their definitions and arguments, and in theirs."""
+        made_of = [
+            *((d.name, d.value) for d in self.definitions),
+            *((f.name, f.argument) for f in self.functions),
+        ]
+        found, waiting = set(names), set(names)
+        while waiting:
+            reached = (poly.names() for name, poly in made_of if name in waiting)
+            waiting = set().union(*reached) - found
+            found |= waiting
+        return found
+
     def require(self, claim: str, discharged: bool) -> None:
         """Record an obligation, once."""
         claim = self.in_full(claim)

@@ -83,15 +83,7 @@ def vanishes_off(derivation: Derivation, poly: Poly) -> bool:
 
 def _occurring(field: Field, polys: Sequence[Poly]) -> list[Function]:
     """The comparisons and maxima whose truth values occur, in the definitions of what occurs as well."""
-    names = set().union(*map(names_in, polys))
-    waiting, functions = list(names), {f.name: f for f in field.functions}
-    while waiting:
-        name = waiting.pop()
-        inside = [d.value for d in field.definitions if d.name == name]
-        inside += [functions[name].argument] if name in functions else []
-        new = set().union(*map(names_in, inside)) - names
-        names |= new
-        waiting += new
+    names = field.inside(set().union(*map(names_in, polys)))
     kinds = (ABOVE, ZERO, LARGEST, TIE)
     return [f for f in field.functions if f.name in names and f.kind.startswith(kinds)]
 

@@ -19,7 +19,6 @@ from bnjax.prove.diagonals import merged
 from bnjax.prove.field import Field
 from bnjax.prove.inequalities import exclude_each_other
 from bnjax.prove.monomials import Entry, entries_of, flatten
-from bnjax.prove.positions import free_sizes
 from bnjax.prove.tables import DELTA
 from bnjax.prove.vanishing import Question, names_in, vanishes, where_equal, without
 
@@ -77,10 +76,10 @@ def lie_between(field: Field, pairs: Sequence[Pair], touched: Sequence[Function]
 
 def _kink(field: Field, function: Function) -> _Kink:
     poly = function.argument
-    sizes = [size for _, size in sorted(free_sizes(field, poly).items())]
+    sizes = field.atoms[function.name].sizes
     orders = []
     for order in itertools.permutations(range(len(sizes))):
-        if [sizes[k] for k in order] == sizes:
+        if tuple(sizes[k] for k in order) == sizes:
             turned = field.reduce(field.rename(poly, dict(enumerate(order))))
             signs = [sign for sign in (1, -1) if turned == field.constant(sign) * poly]
             orders += [(order, sign) for sign in signs]
@@ -100,7 +99,7 @@ def _multiplied(kinks: Iterable[_Kink], polys: Iterable[Poly]) -> set[tuple[str,
 
 def _places(field: Field, tied: Sequence[_Kink]) -> Iterator[list[tuple[int, ...]]]:
     """A place for each, apart from the others; and where it can be one for all: x − y, y − z, z − x."""
-    shapes = [tuple(size for _, size in sorted(free_sizes(field, kink.poly).items())) for kink in tied]
+    shapes = [field.atoms[kink.zero].sizes for kink in tied]
     ranks = list(map(len, shapes))
     yield [tuple(range(sum(ranks[:k]), sum(ranks[: k + 1]))) for k in range(len(tied))]
     if len(set(shapes)) == 1 and any(shapes) and len({kink.zero for kink in tied}) == len(tied) > 1:

@@ -38,15 +38,15 @@ class _Gap(NamedTuple):
 def is_thin(field: Field, function: Function) -> bool:
     """Whether a comparison, or which number is the largest, changes on a thin set alone, at most sizes."""
     if function.name not in field.thin:
-        analytic = _are_analytic(field, _gap(field, function).poly)
-        gap = _of_one_size(field, function)
-        field.thin[function.name] = analytic and gap is not None and _is_somewhere_nonzero(field, gap, {})
+        gap = _gap(field, function)
+        part = _of_one_size(field, gap) if _are_analytic(field, gap.poly) else None
+        field.thin[function.name] = part is not None and _is_somewhere_nonzero(field, part, {})
     return field.thin[function.name]
 
 
 def exceptions(field: Field, function: Function) -> list[dict[str, int]]:
     """Sizes at which it may not, though it is thin at others: numbers for some of the symbols."""
-    gap = _of_one_size(field, function)
+    gap = _of_one_size(field, _gap(field, function))
     assert gap is not None, "it is thin at most sizes"
     symbols = sorted(s for s in _sizes_in_sums(field, gap.poly) if not s.isdigit())
     found: list[dict[str, int]] = []
@@ -71,15 +71,13 @@ def _gap(field: Field, function: Function) -> _Gap:
     return _Gap(field.reduce(poly - renamed), tuple(other.items()), some=False)
 
 
-def _of_one_size(field: Field, function: Function) -> _Gap | None:
+def _of_one_size(field: Field, gap: _Gap) -> _Gap | None:
     """A part of what is 0, not 0 where it is not: no size makes what is inside its atoms cancel.
 
     1/(1 + n·y²) − 1/(1 + 50·y²) is 0 at n = 50, and no coefficient says so.  What a size is inside of is a
     common factor that is never 0, or multiplied by data that can be 0: γ in γ·x/σ + β.  None without one.
     """
-    gap = _gap(field, function)
-    made_of = _made_of(field)
-    inner = {name: _inside(made_of, name) for name in gap.poly.names()}
+    inner = {name: field.inside({name}) - {name} for name in gap.poly.names()}
     sized = {name for name, names in inner.items() if any(field.atoms[n].size for n in names)}
     inside = set().union(*inner.values())
     parts: dict[tuple, Poly] = {}
@@ -93,23 +91,6 @@ def _of_one_size(field: Field, function: Function) -> _Gap | None:
         if never and all(any(e.name in free and p > 0 for e, p in entries_of(m)) for m in others):
             return gap._replace(poly=part)
     return None
-
-
-def _made_of(field: Field) -> dict[str, set[str]]:
-    """The names in the definition, or the argument, of every atom that has one."""
-    made_of = {d.name: d.value.names() for d in field.definitions}
-    return made_of | {f.name: f.argument.names() for f in field.functions}
-
-
-def _inside(made_of: Mapping[str, set[str]], name: str) -> set[str]:
-    """The names in its definition, and in theirs."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        new = made_of.get(waiting.pop(), set()) - found
-        found |= new
-        waiting += new
-    return found
 
 
 def _can_be_zero(field: Field, name: str) -> bool:

@@ -72,12 +72,12 @@ def without(field: Field, poly: Poly, names: frozenset[str]) -> Poly:
     numbers = dict.fromkeys(names, Fraction(0))
     for definition in field.definitions:
         if definition.power == 1 and numbers.keys() & names_in(definition.value):
-            number = with_numbers(field, definition.value, numbers).constant()
+            number = _with_numbers(field, definition.value, numbers).constant()
             numbers |= {definition.name: number} if number else {}
-    return with_numbers(field, poly, numbers)
+    return _with_numbers(field, poly, numbers)
 
 
-def with_numbers(field: Field, poly: Poly, numbers: Mapping[str, Fraction]) -> Poly:
+def _with_numbers(field: Field, poly: Poly, numbers: Mapping[str, Fraction]) -> Poly:
     """`poly` where these atoms are these numbers at all of their indices."""
     result = field.constant(0)
     for monomial, coefficient in poly.terms.items():

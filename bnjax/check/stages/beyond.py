@@ -24,9 +24,9 @@ def cases(exam: Examination) -> Iterator[Case]:
     ordinary = exam.reference(exam.largest.jaxpr, exam.largest.points[0], exam.working)
     for point in beyond(exam.problem, exam.largest):
         expected = exam.reference(exam.largest.jaxpr, point, exam.working).beside(ordinary)
-        hold = compare.holding(exam.problem, point, exponential=exam.exponential)
-        if any(np.any(np.isnan(ball.value)) for ball in expected.results):  # outside the primal's domain
-            hold = compare.hold_finite
+        outside = any(np.any(np.isnan(ball.value)) for ball in expected.results)  # of the primal's domain
+        far = outside or compare.may_overflow(exam.problem, point, exponential=exam.exponential)
+        hold = compare.holding(far)
         judge = partial(_judge, hold=hold) if exam.kinks and _has_equals(point) else hold
         yield Case("value", point, program, point.arguments, expected, judge, failing(), exam.narrow)
 

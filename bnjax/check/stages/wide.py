@@ -41,7 +41,7 @@ def of_setting(problem: Problem, setting: Setting) -> Program:
 
 def _judge(problem: Problem, case: Case, outcome: Outcome, peer: Peer, *, far: bool) -> Iterator[Finding]:
     yield from compare.dtypes(problem, case, outcome)
-    yield from (compare.hold_finite if far else compare.hold)(problem, case, outcome, peer)
+    yield from compare.holding(far)(problem, case, outcome, peer)
     yield from _linearity(problem, case, outcome, peer, far)
 
 

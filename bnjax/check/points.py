@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from bnjax.check import domain, enclosure, probes, sizes, traits
+from bnjax.check import domain, enclosure, extremes, probes, sizes, traits
 from bnjax.check.enclosure import Ball
+from bnjax.check.extremes import Extreme
 from bnjax.check.problem import Problem
 from bnjax.check.programs import Traced, forward_program, strays, trace, traced, vjp_program
 from bnjax.check.report import says
@@ -144,28 +145,46 @@ def _steps(jaxpr: ClosedJaxpr) -> set[tuple[str, tuple[tuple[int, ...], ...]]]:
     }
 
 
-def beyond(problem: Problem, setting: Setting) -> list[Point]:
-    """Points past the ordinary ones of `setting`; an argument that came positive is given no zeros."""
-    first, found = setting.points[0], []
+class Extremal(NamedTuple):
+    """A point past the ordinary ones.
+
+    Attributes:
+      kind: what makes it.
+      positive: whether its zeros are of arguments that came positive, of which a right rule may divide.
+    """
+
+    point: Point
+    kind: Extreme
+    positive: bool
+
+
+def beyond(problem: Problem, setting: Setting) -> Iterator[Extremal]:
+    """The extremes beside the first point of `setting`.
+
+    Arguments that came positive are given zeros by themselves, and none of whose negatives the primal does
+    not take; a parameter, of fewer axes than the batch, as an ε, stays of its magnitude.
+    """
+    first = setting.points[0]
     floats = [first.arrays[i] for i in problem.floats]
     positive = [traits.is_positive(problem.arrays[i].sample) for i in problem.floats]
     signed = [i in setting.flips or not p for i, p in zip(problem.floats, positive, strict=True)]
     main = max(map(np.ndim, floats))
-    zeros = (*probes.ZEROS, probes.ALONE[0])
     pool = next((a.ravel() for a, either in zip(floats, signed, strict=True) if either and a.size), None)
-    for kind in probes.beyond(len(floats)):
+    kinds = extremes.extremes(len(floats))
+    for kind, of_positive in [(k, p) for k in kinds for p in ((False, True) if k.zeros else (False,))]:
         moved = list(floats)
         for j, (values, either) in enumerate(zip(floats, signed, strict=True)):
-            parameter = not either and np.ndim(values) < main  # an ε: it stays of its magnitude
-            kept = parameter != bool(kind.times) or (kind.name.endswith(zeros) and positive[j])
-            kept = kept or j in problem.distributions
+            parameter = not either and np.ndim(values) < main
+            kept = parameter != kind.parameters or j in problem.distributions
+            kept = kept or (kind.zeros and (not either or positive[j] != of_positive))
             if values.size and not kept and kind.only in (None, j):
                 like = pool if either and pool is not None else values.ravel()
-                moved[j] = probes.beyond_leaf(kind, values, like, probes.generator(j), signed=either)
+                draw = extremes.Draw(like, either, probes.generator(j))
+                moved[j] = kind.fill(np.asarray(values, np.float64), draw)
         if any(a is not b for a, b in zip(moved, floats, strict=True)):
             arrays = problem.put(first.arrays, moved)
-            found.append(replace(first, where=f"{setting.label}, {kind.name}", arrays=arrays))
-    return found
+            where = f"{setting.label}, {kind.name}{' in arguments that came positive' if of_positive else ''}"
+            yield Extremal(replace(first, where=where, arrays=arrays), kind, of_positive)
 
 
 def grown_settings(problem: Problem) -> Iterator[Setting]:

@@ -8,7 +8,6 @@ everything under dy = 1 or at n = 2.  So besides the arrays that came, a rule is
 Everything here is seeded and made by numpy in float64: the same arguments give the same probes.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,78 +31,6 @@ def generator(*seed: int) -> np.random.Generator:
 # --- data -------------------------------------------------------------------------------------------------
 
 VARIANTS = ("like the arguments", "negated", "low variance", "large offset", "signs flipped")
-SCALES = (10.0, 100.0, 1e4, 1e8)
-SMALL_SCALES = ((0.3, 1e-2), (1e-2, 1e-4), (1e-4, 1e-6), (1e-6, 1e-8), (1e-8, 1e-10))  # from, to
-ZEROS = ("zeros", "a row and a column of zeros")
-ALONE = ("all 0", "all equal", "equal along the last axis")  # one argument, the others as they are
-TIMES = (0.05, 20.0)  # a positive parameter of its own
-OVERFLOW = 150.0  # exp overflows at 709 and its fourth power here: a right rule may, too
-
-
-class Beyond(NamedTuple):
-    """A kind of data that the value alone is looked at on: large and small numbers, ties, zeros."""
-
-    name: str
-    scale: float = 0.0
-    down_to: float = 0.0  # the smallest, where it is not a tenth of the scale
-    only: int | None = None  # the one float argument that it is of
-    times: float = 0.0  # of a parameter: by how much it is multiplied
-
-
-def beyond(count: int) -> list[Beyond]:
-    """These kinds for `count` float arguments: each up to 10 by itself, then all, further and further.
-
-    Then small ones, which is where a series takes over, ties and zeros: scattered, and a whole row and column
-    of them, which is where a norm is 0; one argument all 0, or without any variance; a parameter by itself.
-    """
-    alone = [Beyond(f"argument {j} up to ±10", SCALES[0], only=j) for j in range(count)]
-    together = [Beyond(f"up to ±{scale:g}", scale) for scale in SCALES[1 if count == 1 else 0 :]]
-    small = [Beyond(f"down to ±{low:g}", high, low) for high, low in SMALL_SCALES]
-    single = [Beyond(f"argument {j} {how}", only=j) for j in range(count) for how in ALONE]
-    scaled = [Beyond(f"argument {j} times {t:g}", only=j, times=t) for j in range(count) for t in TIMES]
-    return [*alone, *together, *small, Beyond("ties"), *map(Beyond, ZEROS), *single, *scaled]
-
-
-def beyond_leaf(
-    kind: Beyond, values: np.ndarray, like: np.ndarray, rng: np.random.Generator, *, signed: bool
-) -> np.ndarray:
-    """`values` with large or small ones, ties or zeros among them; `like` are those that ties are made of.
-
-    Half of the numbers stay as they are: where all are large, or 0, nothing may be left to see.  Which
-    are 0 is drawn, so that one argument's zeros meet another's ordinary numbers.  Small ones are a whole
-    row and a column, or a whole vector: so is their norm.
-    """
-    array = np.array(values, np.float64)
-    if kind.times:
-        return array * kind.times
-    if kind.name.endswith(ALONE):  # eighths: their sums, and so their means, are exact
-        rows = array.shape[:-1] if kind.name.endswith(ALONE[2]) else ()
-        eighths = 1 + rng.permutation(max(1, math.prod(rows)))
-        eighths = eighths.reshape((*rows, *[1] * (array.ndim - len(rows))))
-        return np.broadcast_to(0.0 if kind.name.endswith(ALONE[0]) else eighths / 8, array.shape).copy()
-    flat = array.reshape(-1)  # the same numbers
-    some = np.zeros(array.shape, bool)
-    if kind.name != ZEROS[1] and not kind.down_to:
-        some.reshape(-1)[::2] = True
-    elif array.ndim < 2:
-        some[...] = True
-    else:
-        some[0] = some[..., 0] = True
-    if kind.name == "ties":
-        flat[...] = generator(flat.size).choice(like[:2], size=flat.size)
-    elif kind.name == ZEROS[0]:
-        flat[rng.permutation(flat.size)[::2]] = 0.0
-    elif kind.name == ZEROS[1]:
-        array[some] = 0.0
-    else:
-        count = np.count_nonzero(some)
-        one = 0.95 - rng.uniform(0.01, 0.1)  # no two scalars are the same
-        least = kind.down_to / kind.scale or 0.1
-        steps = np.geomspace(0.95, least, count) if count > 1 else np.array([one])
-        sign = -1.0 if kind.scale == SCALES[1] else 1.0
-        signs = np.where(np.arange(count) % 2, -sign, sign) if signed else np.ones(count)
-        array[some] = kind.scale * steps * signs
-    return array
 
 
 class Kind(NamedTuple):

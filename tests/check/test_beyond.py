@@ -85,6 +85,7 @@ WRONG = {
     "x = 0": (product, lambda x, y: x == 0, X, Y),
     "y = 0": (product, lambda x, y: y == 0, X, Y),
     "x = 0, where a scan goes on": (recurrence, lambda a, x: a == 0, BATCH, BATCH + 1),
+    "w = 0, which came positive": (lambda w, x: w @ x, lambda w, x: w == 0, abs(X) + 1, 3 * Y),
     "x = y": (product, lambda x, y: x == y, X, Y),
     "two are equal": (lambda x: x * x, some_two_are_equal, X),
     "a tie in a row": (jax.nn.softmax, lambda x: x[:, :1] == x[:, 1:2], BATCH),
@@ -118,9 +119,23 @@ def test_a_rule_wrong_only_where_sizes_coincide_is_refused(backward):
     assert check_vjp(rule(matmul, backward), matmul, BATCH, w).verdict == "WRONG"
 
 
-def test_a_product_divided_by_its_factor_is_wrong_at_zero():
-    op = rule(jnp.prod, lambda args, dy: (dy * jnp.prod(args[0]) / args[0],))
-    assert check_vjp(op, jnp.prod, X).verdict == "WRONG"
+def test_a_product_divided_by_a_factor_is_wrong_at_zero_or_said_to_be_not_finite():
+    def prod(x):
+        return jnp.prod(x)
+
+    op = rule(prod, lambda args, dy: (dy * prod(args[0]) / args[0],))
+    assert "zeros" in check_vjp(op, prod, X).worst.where
+    of_positive = check_vjp(op, prod, abs(X) + np.float32(0.1))
+    assert of_positive.ok
+    assert any("not finite" in note and "came positive" in note for note in of_positive.notes)
+
+
+def test_a_positive_argument_of_a_logarithm_is_given_no_zeros():
+    def entropy(x):
+        return -jnp.sum(jnp.where(x > 0, x * jnp.log(x), 0))
+
+    op = rule(entropy, lambda args, dy: (-dy * (1 + jnp.log(args[0])),))
+    assert check_vjp(op, entropy, abs(X) + np.float32(0.1)).ok
 
 
 def sigmoid(x):

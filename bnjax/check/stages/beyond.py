@@ -9,7 +9,7 @@ import numpy as np
 from bnjax.check import compare, enclosure, probes
 from bnjax.check.cases import Case, Judge, Peer, failing
 from bnjax.check.examination import Examination
-from bnjax.check.points import Point, beyond
+from bnjax.check.points import beyond
 from bnjax.check.problem import Problem
 from bnjax.check.programs import Outcome
 from bnjax.check.report import Finding
@@ -22,17 +22,13 @@ def cases(exam: Examination) -> Iterator[Case]:
         return
     program = replace(of_setting(exam.problem, exam.largest), run="interpreted")
     ordinary = exam.reference(exam.largest.jaxpr, exam.largest.points[0], exam.working)
-    for point in beyond(exam.problem, exam.largest):
+    for point, kind, positive in beyond(exam.problem, exam.largest):
         expected = exam.reference(exam.largest.jaxpr, point, exam.working).beside(ordinary)
         outside = any(np.any(np.isnan(ball.value)) for ball in expected.results)  # of the primal's domain
         far = outside or compare.may_overflow(exam.problem, point, exponential=exam.exponential)
-        hold = compare.holding(far)
-        judge = partial(_judge, hold=hold) if exam.kinks and _has_equals(point) else hold
+        hold = compare.holding(far or positive)
+        judge = partial(_judge, hold=hold) if exam.kinks and kind.equal else hold
         yield Case("value", point, program, point.arguments, expected, judge, failing(), exam.narrow)
-
-
-def _has_equals(point: Point) -> bool:
-    return point.where.endswith(("ties", *probes.ZEROS))
 
 
 def _judge(problem: Problem, case: Case, outcome: Outcome, peer: Peer, *, hold: Judge) -> Iterator[Finding]:

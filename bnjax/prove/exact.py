@@ -58,8 +58,8 @@ class Arithmetic:
         return exact_root(value)
 
     def function(self, name: str, value):
-        """exp, log or erf of a value."""
-        return {"exp": reals.exp, "log": reals.log, "erf": reals.erf}[name](value)
+        """exp, log or another function of `reals`, of a value."""
+        return getattr(reals, name)(value)
 
     def exceeds(self, a, b) -> bool:
         """a > b; raises where that is not decided."""
@@ -258,7 +258,7 @@ def _rounded_to(function: Callable[[Any], int], steps: int) -> Callable:
 
 
 def _apply(function: Callable) -> Callable:
-    """`function`, made of the exponential, the logarithm and erf, at every element."""
+    """`function`, made of those that the arithmetic has, at every element."""
     return lambda eqn, arithmetic, a: each(functools.partial(function, arithmetic.function), a)
 
 
@@ -301,12 +301,15 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.exp2_p: _apply(lambda f, v: f("exp", v * f("log", Fraction(2)))),
     platform_index_p: lambda eqn, arithmetic: Constant(eqn.params["platforms"].index(None)),
     jaxs.and_p: _binary(lambda a, b: a and b),
+    jaxs.asinh_p: _apply(lambda f, v: f("asinh", v)),
+    jaxs.atan_p: _apply(lambda f, v: f("atan", v)),
     jaxs.ceil_p: _rounded_to(math.ceil, 1),
     jaxs.clamp_p: lambda eqn, arithmetic, a, b, c: each(
         lambda low, v, high: least(high, larger(low, v)), a, b, c
     ),
     jaxs.conv_general_dilated_p: convolved,
     jaxs.convert_element_type_p: _convert,
+    jaxs.cos_p: _apply(lambda f, v: f("cos", v)),
     jaxs.cosh_p: _apply(lambda f, v: (f("exp", v) + f("exp", -v)) / 2),
     jaxs.div_p: _divide,
     jaxs.dot_general_p: lambda eqn, arithmetic, a, b: contraction(eqn.params["dimension_numbers"], a, b),
@@ -338,10 +341,12 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.rsqrt_p: lambda eqn, arithmetic, a: each(lambda v: 1 / arithmetic.root(v), a),
     jaxs.select_n_p: _select,
     jaxs.sign_p: _unary(sign),
+    jaxs.sin_p: _apply(lambda f, v: f("sin", v)),
     jaxs.sinh_p: _apply(lambda f, v: (f("exp", v) - f("exp", -v)) / 2),
     jaxs.sqrt_p: lambda eqn, arithmetic, a: each(arithmetic.root, a),
     jaxs.square_p: _unary(lambda v: v * v),
     jaxs.sub_p: _binary(_difference),
+    jaxs.tan_p: _apply(lambda f, v: f("sin", v) / f("cos", v)),
     jaxs.tanh_p: _apply(lambda f, v: 1 - 2 / (f("exp", 2 * v) + 1)),
     jaxs.eq_p: compare("eq"),
     jaxs.ge_p: compare("ge"),

@@ -1,4 +1,4 @@
-r"""Exponentials, logarithms and erf over the reals, by the equations that define them.
+r"""Exponentials, logarithms, sines and what is like erf over the reals, by the equations that define them.
 
 exp of a polynomial is a product over its terms: exp(c·m) = E^(c/u), with a positive atom E = exp(u·m) for
 each monomial m.  So exp(p + q) = exp(p)·exp(q) and exp(0) = 1 hold by form, and E is another free variable.
@@ -7,11 +7,13 @@ power of what L is the logarithm of.  It leaves the obligation p > 0.  Logistic,
 of these two, so that what is true of one spelling is true of another.
 
 Why it is sound.  Each of these equations holds for all reals where the obligations hold.  Modulo τ² the
-formulas exp(p + τq) = exp(p)·(1 + τq), log(p + τq) = log p + τq/p and erf(p + τq) = erf p + τq·erf′(p) are
+formulas exp(p + τq) = exp(p)·(1 + τq), log(p + τq) = log p + τq/p and f(p + τq) = f(p) + τq·f′(p) are
 the definition of the derivative.  No exponential overflows or vanishes: these are real numbers.
+Of the sine and the cosine of one argument sin² = 1 − cos² is known, of different arguments nothing is.
 """
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import TypeGuard
 
@@ -66,16 +68,41 @@ def tanh(field: Field, poly: Poly) -> Poly:
     return one - two * inverse(field, one + exp(field, two * poly), POSITIVE)
 
 
+def sin(field: Field, poly: Poly) -> Poly:
+    """sin(poly)."""
+    base, tangent = map(with_readings, field.split(poly))
+    return field.reduce(_sine(field, base) + field.entry(INFINITESIMAL) * tangent * _cosine(field, base))
+
+
+def cos(field: Field, poly: Poly) -> Poly:
+    """cos(poly)."""
+    base, tangent = map(with_readings, field.split(poly))
+    return field.reduce(_cosine(field, base) - field.entry(INFINITESIMAL) * tangent * _sine(field, base))
+
+
+def tan(field: Field, poly: Poly) -> Poly:
+    """sin(poly)/cos(poly), with the obligation cos(poly) ≠ 0."""
+    return sin(field, poly) * inverse(field, cos(field, poly))
+
+
+def atan(field: Field, poly: Poly) -> Poly:
+    """atan(poly)."""
+    return _odd(field, "atan", poly, lambda base: inverse(field, field.constant(1) + base * base, POSITIVE))
+
+
+def asinh(field: Field, poly: Poly) -> Poly:
+    """asinh(poly)."""
+
+    def slope(base: Poly) -> Poly:
+        return inverse(field, root(field, field.constant(1) + base * base, POSITIVE), POSITIVE)
+
+    return _odd(field, "asinh", poly, slope)
+
+
 def erf(field: Field, poly: Poly, dtype: DTypeLike) -> Poly:
     """erf(poly), scaled so that its derivative at 0 is 2/√π as JAX's rule has it: rounded to `dtype`."""
-    base, tangent = map(with_readings, field.split(poly))
-    if not base.terms:
-        value = base
-    else:
-        odd = -1 if base.terms[min(base.terms, key=str)] < 0 else 1
-        value = field.constant(odd) * field.apply("erf", field.constant(odd) * base)
-    slope = field.literal(jnp.dtype(dtype).type(2 / math.sqrt(math.pi)))
-    return value + field.entry(INFINITESIMAL) * tangent * slope * exp(field, -base * base)
+    at_zero = field.literal(jnp.dtype(dtype).type(2 / math.sqrt(math.pi)))
+    return _odd(field, "erf", poly, lambda base: at_zero * exp(field, -base * base))
 
 
 def inverse(field: Field, poly: Poly, known: int = UNKNOWN) -> Poly:
@@ -113,6 +140,40 @@ def argument_of(field: Field, entry: Entry) -> Poly:
     function = function_of(field, entry)
     assert function is not None
     return field.rename(function.argument, dict(enumerate(entry.indices)))
+
+
+def _odd(field: Field, kind: str, poly: Poly, slope: Callable[[Poly], Poly]) -> Poly:
+    """An odd function, by its derivative."""
+    base, tangent = map(with_readings, field.split(poly))
+    sign = field.constant(_leading_sign(base))
+    value = sign * field.apply(kind, sign * base) if base.terms else base
+    return value + field.entry(INFINITESIMAL) * tangent * slope(base)
+
+
+def _sine(field: Field, base: Poly) -> Poly:
+    """sin of a polynomial without τ, of which the first term is taken to be positive."""
+    sign = _leading_sign(base)
+    return field.constant(sign) * _circular(field, field.constant(sign) * base)[0] if base.terms else base
+
+
+def _cosine(field: Field, base: Poly) -> Poly:
+    even = field.constant(_leading_sign(base)) * base
+    return _circular(field, even)[1] if base.terms else field.constant(1)
+
+
+def _circular(field: Field, base: Poly) -> tuple[Poly, Poly]:
+    """The sine and the cosine of a polynomial; of the first the square is written by the second's."""
+    known = len(field.functions)
+    both = field.apply("sin", base), field.apply("cos", base)
+    for made in field.functions[known:-1]:
+        slots = tuple(range(len(field.atoms[made.name].sizes)))
+        squared = field.constant(1) - field.apply("cos", made.argument) ** 2
+        field.rewrite(made.name, rule_for(Entry(made.name, slots), 2, squared))
+    return both
+
+
+def _leading_sign(base: Poly) -> int:
+    return -1 if base.terms and base.terms[min(base.terms, key=str)] < 0 else 1
 
 
 def _exp_of_term(field: Field, monomial: Monomial, coefficient: Fraction) -> Poly:

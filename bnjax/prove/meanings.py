@@ -25,7 +25,21 @@ from bnjax.prove.choices import CHOICES
 from bnjax.prove.comparisons import by_cases, contains_truth
 from bnjax.prove.convolution import CONVOLUTIONS
 from bnjax.prove.field import Field
-from bnjax.prove.functions import erf, exp, inverse, log, logistic, power, root, tanh
+from bnjax.prove.functions import (
+    asinh,
+    atan,
+    cos,
+    erf,
+    exp,
+    inverse,
+    log,
+    logistic,
+    power,
+    root,
+    sin,
+    tan,
+    tanh,
+)
 from bnjax.prove.indexing import INDEXING
 from bnjax.prove.integers import as_table
 from bnjax.prove.literals import with_readings
@@ -94,9 +108,9 @@ def _rsqrt(space: Space, eqn: JaxprEqn, a: Array) -> Array:
 
 
 def _pow(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
-    exponent = with_readings(b.poly).constant() if b.poly is not None else None
+    exponent = with_readings(finite(b)).constant()
     if exponent is None:
-        raise Outside("a power that is no constant")
+        return _exponential(space, eqn, _mul(space, eqn, _log(space, eqn, a), b))
     if exponent.denominator > 2:
         field, base, rational = space.field, finite(a), exponent
         return Array(
@@ -212,7 +226,7 @@ def _dot_general(space: Space, eqn: JaxprEqn, a: Array, b: Array) -> Array:
     return summed(space, product, set(range(kept, kept + len(a_sum))))
 
 
-def _function(apply: Callable[[Field, Poly], Poly], known: int = UNKNOWN) -> Rule:
+def _function(apply: Callable[[Field, Poly], Poly], known: int = UNKNOWN) -> Callable[..., Array]:
     """A function of each element; truth values in it make cases."""
 
     def rule(space: Space, eqn: JaxprEqn, a: Array) -> Array:
@@ -220,6 +234,9 @@ def _function(apply: Callable[[Field, Poly], Poly], known: int = UNKNOWN) -> Rul
         return Array(a.dims, space.field.reduce(poly), known)
 
     return rule
+
+
+_exponential = _function(exp, POSITIVE)
 
 
 def _half(field: Field, poly: Poly) -> Poly:
@@ -286,6 +303,9 @@ PRIMITIVES: dict[Primitive, Rule] = with_masks(
     | {
         jaxs.add_p: _add,
         add_any_p: _add,
+        jaxs.asinh_p: _function(asinh),
+        jaxs.atan_p: _function(atan),
+        jaxs.cos_p: _function(cos),
         jaxs.and_p: _boolean(lambda one, a, b: a * b),
         jaxs.broadcast_in_dim_p: _broadcast_in_dim,
         jaxs.convert_element_type_p: _convert_element_type,
@@ -299,7 +319,7 @@ PRIMITIVES: dict[Primitive, Rule] = with_masks(
         jaxs.empty2_p: _empty,
         jaxs.erf_p: _erf,
         jaxs.erfc_p: _erfc,
-        jaxs.exp_p: _function(exp, POSITIVE),
+        jaxs.exp_p: _exponential,
         jaxs.exp2_p: _function(_exp2, POSITIVE),
         platform_index_p: _platform_index,
         jaxs.expm1_p: _function(lambda field, poly: exp(field, poly) - field.constant(1)),
@@ -318,12 +338,14 @@ PRIMITIVES: dict[Primitive, Rule] = with_masks(
         jaxs.reduce_sum_p: _reduce_sum,
         jaxs.reshape_p: _reshape,
         jaxs.rsqrt_p: _rsqrt,
+        jaxs.sin_p: _function(sin),
         jaxs.sinh_p: _function(lambda field, poly: _half(field, exp(field, poly) - exp(field, -poly))),
         jaxs.sqrt_p: _sqrt,
         jaxs.square_p: _square,
         jaxs.squeeze_p: _squeeze,
         jaxs.stop_gradient_p: _stop_gradient,
         jaxs.sub_p: _sub,
+        jaxs.tan_p: _function(tan),
         jaxs.tanh_p: _function(tanh),
         jaxs.transpose_p: _transpose,
     }

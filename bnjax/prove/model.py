@@ -39,12 +39,11 @@ from typing import TYPE_CHECKING, Any
 from jax import export
 
 from bnjax.errors import one_line
-from bnjax.prove.counterexample import Counterexample
 from bnjax.prove.field import Obligation
 from bnjax.prove.piece_lemmas import Lemma, lemmas
 from bnjax.prove.pieces import Network, Sizes
 from bnjax.prove.program import Program
-from bnjax.prove.proof import Proof
+from bnjax.prove.proof import Counterexample, Proof
 from bnjax.prove.questions import Question, recorded
 from bnjax.prove.sizes import points, solved, substituted, words
 from bnjax.prove.tracing import Argument, marks

@@ -1,12 +1,16 @@
 """What a proof is, and the words of its claim."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
-from bnjax.prove.counterexample import Counterexample
+import numpy as np
+
 from bnjax.prove.field import Obligation
 from bnjax.prove.tracing import Argument
 
+_SHOWN = 256  # numbers of an array
 _TRUSTED = (
     "Trusted: JAX's tracing, and the meaning given to each primitive over the reals (casts between float "
     "types of 16 bits and more are identities; sizes, and what is computed of them, are below 2³¹, other "
@@ -16,6 +20,33 @@ _TRUSTED = (
     "a later trace (state that it keeps), differentiated in some of its arguments only (symbolic_zeros) or "
     "more than once, or where it knows a size by its identity (is, id) or another name of type."
 )
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """Inputs (nested lists of rationals) at which `what` differs.
+
+    `got` is what op gives and `expected` what primal gives, exactly: a rational, or the two rationals that
+    enclose an irrational number; None where an operation is not evaluated exactly.  `float64` are the two
+    numbers that the programs themselves return; None where they show no difference, and then this is no
+    refutation.
+    """
+
+    what: str
+    index: tuple[int, ...]
+    point: dict[str, object]
+    got: Fraction | tuple[Fraction, Fraction] | None
+    expected: Fraction | tuple[Fraction, Fraction] | None
+    float64: tuple[float, float] | None
+
+    def __str__(self) -> str:
+        inputs = ", ".join(f"{name} = {_text(value)}" for name, value in self.point.items())
+        place = f"[{', '.join(map(str, self.index))}]" if self.index else ""
+        seen = "" if self.float64 is None else " (in float64: {:.12g} and {:.12g})".format(*self.float64)
+        values = f"the op gives {_number(self.got)}, the primal {_number(self.expected)}"
+        if self.float64 is not None and self.got is None:
+            values, seen = "the op gives {:.12g}, the primal {:.12g}".format(*self.float64), " (in float64)"
+        return f"counterexample: {inputs}\n  {self.what}{place}: {values}{seen}"
 
 
 @dataclass(frozen=True)
@@ -132,3 +163,17 @@ def _numbers(traced: Sequence[Mapping[str, int]]) -> str:
     if len(traced[0]) == 1:
         return f"{names} = {', '.join(rows)}"
     return f"({names}) = {', '.join(f'({row})' for row in rows)}"
+
+
+def _number(value) -> str:
+    if value is None:
+        return "what is not evaluated exactly"
+    return str(value) if isinstance(value, Fraction) else f"{float(value[0]):.12g}… (irrational)"
+
+
+def _text(value) -> str:
+    """Nested lists as Python writes them; an array of many numbers by its shape."""
+    shape = np.shape(value)
+    if math.prod(shape) > _SHOWN:
+        return f"{' × '.join(map(str, shape))} numbers, in .point"
+    return f"[{', '.join(map(_text, value))}]" if isinstance(value, list) else str(value)

@@ -90,7 +90,7 @@ def prove_vjp(
 
 def _off_thin_kinks(seen: Examination) -> Examination:
     """The same, unless no point is found that lies on no kink: then the proof might be of nothing."""
-    asked = (seen.op, seen.primal, seen.arguments, seen.deadline)
+    asked = (seen.op, seen.primal, seen.arguments, seen.deadline, seen.suspects)
     if seen.compares and not is_decided_somewhere(*asked):
         reason = "no point was found at which all numbers are defined, and none that are compared are equal"
         seen.proof = replace(seen.proof, status="refused", reason=reason)

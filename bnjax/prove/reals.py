@@ -1,4 +1,4 @@
-"""Real numbers as rationals, or between two of them where they are irrational: √, exp, log and erf.
+"""Real numbers as rationals, or between two of them where they are irrational: √, exp, log, sin and others.
 
 Every enclosure is rounded outward to 256 bits, and every series cut off with a bound on its rest: a number
 lies in its enclosure, whatever was computed.
@@ -179,14 +179,51 @@ def erf(value):
     return rising(_erf, value)
 
 
+def sin(value):
+    """sin(value)."""
+    return _near(lambda x: _circular(x)[0], value)
+
+
+def cos(value):
+    """cos(value)."""
+    return _near(lambda x: _circular(x)[1], value)
+
+
+def atan(value):
+    """atan(value)."""
+    return rising(_any_atan, value)
+
+
+def asinh(value):
+    """asinh(value) = ±log(|value| + √(value² + 1))."""
+
+    def of(x: Fraction) -> Enclosure:
+        return log(abs(x) + exact_root(x * x + 1)) * (1 if x > 0 else -1)
+
+    return rising(of, value)
+
+
+def _near(function: Callable[[Fraction], Enclosure], value) -> Enclosure:
+    """A function over an enclosure whose derivative is at most 1."""
+    given = enclosure(value)
+    wide = given.high - given.low
+    return function(given.low) + Enclosure(-wide, wide)
+
+
 _PLACES = 400  # binary places of a series
 _LARGE = 2**16
 
 
-def _series(z: Fraction, ratio: Callable[[int], tuple[int, int]], weight: Callable[[int], int]) -> Enclosure:
+def _series(
+    z: Fraction,
+    ratio: Callable[[int], tuple[int, int]],
+    weight: Callable[[int], int] = lambda n: 1,
+    alternating: bool = False,
+) -> Enclosure:
     """Σ_n t_n/weight(n) with t_0 = 1 and t_n = t_(n−1)·z·p/q for (p, q) = ratio(n), z ≥ 0.
 
     Every term is rounded down and up; where terms fall by half and more, the rest is at most the last one.
+    With `alternating`, every other term is subtracted.
     """
     one = 1 << _PLACES
     low_z = math.floor(z * one)
@@ -196,11 +233,13 @@ def _series(z: Fraction, ratio: Callable[[int], tuple[int, int]], weight: Callab
         p, q = ratio(n)
         low = low * low_z * p // (q << _PLACES)
         high = -(-high * high_z * p // (q << _PLACES))
-        total_low += low // weight(n)
-        total_high -= -high // weight(n)
+        least, most = low // weight(n), -(-high // weight(n))
+        if alternating and n % 2:
+            least, most = -most, -least
+        total_low, total_high = total_low + least, total_high + most
         if high <= 2 and 2 * high_z * p <= q << _PLACES:
             break
-    return Enclosure(Fraction(total_low, one), Fraction(total_high + high, one))
+    return Enclosure(Fraction(total_low - high * alternating, one), Fraction(total_high + high, one))
 
 
 def _exp(x: Fraction) -> Enclosure:
@@ -212,7 +251,7 @@ def _exp(x: Fraction) -> Enclosure:
     if x < 0:
         return _reciprocal(_exp(-x))
     halvings = math.ceil(x).bit_length() + 8
-    total = _series(x / 2**halvings, lambda n: (1, n), lambda n: 1)
+    total = _series(x / 2**halvings, lambda n: (1, n))
     for _ in range(halvings):
         total = total * total
     return total
@@ -237,12 +276,33 @@ def _twice_atanh(z: Fraction) -> Enclosure:
     return _series(z * z, lambda n: (1, 1), lambda n: 2 * n + 1) * (2 * z)
 
 
+def _circular(x: Fraction) -> tuple[Enclosure, Enclosure]:
+    """sin x and cos x: their series at x/2^k, which is small, doubled k times."""
+    if abs(x) > _LARGE:
+        raise Unsupported("the sine of a number this large")
+    doublings = math.ceil(abs(x)).bit_length() + 4
+    x /= 2**doublings
+    sine = _series(x * x, lambda n: (1, 2 * n * (2 * n + 1)), alternating=True) * x
+    cosine = _series(x * x, lambda n: (1, (2 * n - 1) * 2 * n), alternating=True)
+    for _ in range(doublings):
+        sine, cosine = 2 * sine * cosine, 2 * cosine * cosine - 1
+    return sine, cosine
+
+
+def _any_atan(x: Fraction) -> Enclosure:
+    """By its series below 1/4; of another number by that of x/(1 + √(1 + x²)), which is half as large."""
+    value, halvings = enclosure(x), 0
+    while max(abs(value.low), abs(value.high)) > Fraction(1, 4):
+        value, halvings = value / (1 + exact_root(1 + value * value)), halvings + 1
+    return rising(_atan, value) * 2**halvings
+
+
 def _erf(x: Fraction) -> Enclosure:
     """2/√π·exp(−x²)·x·Σ (2x²)^n/(1·3···(2n+1)); beyond 12, 1 − |erf| is less than 2⁻²⁰⁰."""
     if abs(x) > 12:
         near = Enclosure(1 - Fraction(1, 2**200), Fraction(1))
         return near if x > 0 else -near
-    total = _series(x * x, lambda n: (2, 2 * n + 1), lambda n: 1)
+    total = _series(x * x, lambda n: (2, 2 * n + 1))
     return total * _exp(-x * x) * (2 * x) / enclosure(exact_root(_pi()))
 
 
@@ -253,11 +313,5 @@ def _pi() -> Enclosure:
 
 
 def _atan(z: Fraction) -> Enclosure:
-    """Σ (−1)^n z^(2n+1)/(2n+1): the rest is less than the next term."""
-    total, power = Fraction(0), z
-    for n in itertools.count():
-        total += power / (2 * n + 1)
-        power *= -z * z
-        if abs(power) < Fraction(1, 1 << _PLACES):
-            break
-    return _outward(total - abs(power), total + abs(power))
+    """z·Σ (−1)^n z^(2n)/(2n+1), for |z| ≤ 1/2."""
+    return _series(z * z, lambda n: (1, 1), lambda n: 2 * n + 1, alternating=True) * z

@@ -4,10 +4,10 @@ from fractions import Fraction
 
 import pytest
 
-from bnjax.prove.algebra import Atom, Outside
+from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside
 from bnjax.prove.comparisons import above, by_cases, larger, zero
 from bnjax.prove.field import Field
-from bnjax.prove.functions import erf, exp, inverse, log, logistic, tanh
+from bnjax.prove.functions import asinh, atan, cos, erf, exp, inverse, log, logistic, root, sin, tan, tanh
 from bnjax.prove.signs import POSITIVE
 from bnjax.prove.vanishing import Question, vanishes
 
@@ -116,3 +116,26 @@ def test_an_obligation_shown_in_a_case_is_not_shown_outside_of_it(field, x):
     assert all(o.discharged for o in field.obligations.values())
     field.root(x)
     assert "x[a,b] > 0" in [o.claim for o in field.obligations.values() if not o.discharged]
+
+
+def test_of_sines_the_squares_are_known(field, x):
+    one, two = field.constant(1), field.constant(2)
+    assert field.reduce(sin(field, x) ** 2 + cos(field, x) ** 2) == one
+    assert sin(field, -x) == -sin(field, x)
+    assert cos(field, -x) == cos(field, x)
+    assert vanishes(field, tan(field, x) ** 2 + one - inverse(field, cos(field, x)) ** 2, Question())
+    assert sin(field, field.constant(0)).terms == {}
+    assert cos(field, field.constant(0)) == one
+    assert not vanishes(field, sin(field, x) ** 2 + cos(field, two * x) ** 2 - one, Question())
+    assert not vanishes(field, sin(field, x) - cos(field, x), Question())
+
+
+def test_a_derivative_is_what_stands_beside_the_infinitesimal(field, x):
+    one, tau = field.constant(1), field.entry(INFINITESIMAL)
+    for function, slope in (
+        (sin, cos(field, x)),
+        (cos, -sin(field, x)),
+        (atan, inverse(field, one + x * x, POSITIVE)),
+        (asinh, inverse(field, root(field, one + x * x, POSITIVE), POSITIVE)),
+    ):
+        assert field.part(function(field, x + tau * x), INFINITESIMAL, 1) == field.reduce(x * slope)

@@ -1,4 +1,4 @@
-"""The enclosures of exp, log and erf contain the numbers, and are narrow."""
+"""The enclosures of exp, log, erf, sin and others contain the numbers, and are narrow."""
 
 import math
 import random
@@ -8,7 +8,10 @@ import pytest
 
 from bnjax.prove import reals
 
-FUNCTIONS = {"exp": (reals.exp, math.exp), "log": (reals.log, math.log), "erf": (reals.erf, math.erf)}
+FUNCTIONS = {
+    name: (getattr(reals, name), getattr(math, name))
+    for name in ("exp", "log", "erf", "sin", "cos", "atan", "asinh")
+}
 POINTS = [Fraction(p, q) for p in (-701, -97, -8, -1, 0, 1, 3, 41, 699) for q in (1, 7, 100)]
 
 
@@ -53,6 +56,9 @@ def test_the_equations_hold_within_the_enclosures():
         product = reals.exp(x) * reals.exp(-x)
         assert product.low <= 1 <= product.high
         assert not reals.disjoint(reals.erf(x), -reals.erf(-x))
+        sine, cosine = reals.sin(x), reals.cos(x)
+        one = sine * sine + cosine * cosine
+        assert one.low <= 1 <= one.high
     assert reals.disjoint(reals.exp(Fraction(1)), Fraction(2718281828, 10**9))
 
 

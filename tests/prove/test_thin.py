@@ -109,6 +109,18 @@ def test_what_a_size_inside_of_a_function_makes_equal_is_no_kink(of):
     assert prove_vjp(wrong, primal, "n", "").status in ("refused", "refuted")
 
 
+@pytest.mark.parametrize("branches", [False, True])
+def test_an_identity_that_is_not_seen_is_no_kink_at_the_sizes_that_have_it(branches):
+    """log(cosh 2y + 1) = 2·log cosh y + log 2; what is added at n = 2 says nothing of the others."""
+
+    def primal(x, y):
+        zero = jnp.log(jnp.cosh(2 * y) + 1) - 2 * jnp.log(jnp.cosh(y)) - jnp.log(2.0)
+        return jnp.where(zero + (1 if branches and x.shape[0] == 2 else 0) == 0, y, 2 * y)
+
+    wrong = with_rule(primal, lambda args, dy: (0 * args[0], 2 * dy))
+    assert prove_vjp(wrong, primal, "n", "").status == "refused"
+
+
 def test_a_batch_norm_that_is_compared_has_a_kink():
     """Its standard deviation has the size inside; where γ is 0 it is β."""
 

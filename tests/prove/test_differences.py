@@ -1,0 +1,124 @@
+"""A wrong rule of what is not evaluated exactly is refuted by what it returns; a right one is refused."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+
+from bnjax.prove import prove_vjp
+from tests.prove.rules import with_rule
+
+
+def product(x):
+    return jnp.prod(x)
+
+
+def sort(x):
+    return jnp.sort(x)
+
+
+def running_product(x):
+    return jnp.cumprod(x)
+
+
+def log_of_determinant(a):
+    return jnp.linalg.slogdet(a)[1]
+
+
+def angle(y, x):
+    return jnp.arctan2(y, x)
+
+
+def of_angle(sign):
+    def backward(args, dy):
+        y, x = args
+        return dy * x / (x**2 + y**2), sign * dy * y / (x**2 + y**2)
+
+    return backward
+
+
+def products_of(scan):
+    def backward(args, dy):
+        return (scan(dy * jnp.cumprod(args[0])) / args[0],)
+
+    return backward
+
+
+def from_the_end(x):
+    return lax.cumsum(x, reverse=True)
+
+
+CASES = {  # primal, right, wrong, shapes
+    "prod": (
+        product,
+        lambda args, dy: (dy * product(*args) / args[0],),
+        lambda args, dy: (dy / args[0],),
+        "n",
+    ),
+    "sort": (
+        sort,
+        lambda args, dy: (dy[jnp.argsort(jnp.argsort(args[0]))],),
+        lambda args, dy: (dy[jnp.argsort(args[0])],),
+        "n",
+    ),
+    "cumprod": (running_product, products_of(from_the_end), products_of(jnp.cumsum), "n"),
+    "slogdet": (
+        log_of_determinant,
+        lambda args, dy: (dy * jnp.linalg.inv(args[0]).T,),
+        lambda args, dy: (dy * jnp.linalg.inv(args[0]),),
+        "3 3",
+    ),
+    "arctan2": (angle, of_angle(-1), of_angle(1), "n", "n"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_wrong_rule_is_refuted_by_what_it_returns(name):
+    primal, _, wrong, *shapes = CASES[name]
+    proof = prove_vjp(with_rule(primal, wrong), primal, *shapes)
+    assert proof.status == "refuted"
+    found = proof.counterexample
+    assert found.got is None
+    assert "(in float64)" in str(found)
+    got, expected = found.float64
+    assert got != pytest.approx(expected, rel=1e-3)
+    inputs = [jnp.array(jax.tree.map(float, found.point[a]), jnp.float32) for a in list(found.point)[1:]]
+    cotangent = jnp.array(jax.tree.map(float, found.point["dy"]), jnp.float32)
+    place = int(found.what == "the cotangent of x")
+    back = jax.vjp(primal, *inputs)[1](cotangent)[place if len(inputs) > 1 else 0]
+    assert float(back[found.index]) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_right_rule_is_refused(name):
+    primal, right, _, *shapes = CASES[name]
+    proof = prove_vjp(with_rule(primal, right), primal, *shapes)
+    assert proof.status == "refused"
+    assert proof.counterexample is None
+
+
+def test_what_differs_by_rounding_or_at_a_jump_is_not_refuted():
+    """A sum in float32 loses its digits; of the numbers that are sorted two are equal wherever one looks."""
+
+    def rounded(x):
+        return jnp.sort((x.astype(jnp.float32) + 1e4 - 1e4).astype(x.dtype))
+
+    proof = prove_vjp(
+        with_rule(rounded, lambda args, dy: (dy[jnp.argsort(jnp.argsort(args[0]))],)), sort, "n"
+    )
+    assert proof.status == "refused"
+
+    def pairs(x):
+        return jnp.sort(jnp.concatenate([x, x]))[::2]
+
+    def to_the_first(args, dy):
+        return (dy[jnp.argsort(jnp.argsort(args[0]))],)
+
+    assert prove_vjp(with_rule(pairs, to_the_first), pairs, "3").status == "refused"
+
+
+def test_a_value_that_differs_is_refuted():
+    op = with_rule(lambda x: jnp.sort(x)[::-1], lambda args, dy: (0 * args[0],))
+    proof = prove_vjp(op, sort, "3")
+    assert proof.status == "refuted"
+    assert "output" in proof.reason

@@ -80,9 +80,9 @@ def extremes(count: int) -> list[Extreme]:
 
 def _alone(j: int) -> list[Extreme]:
     return [
-        Extreme(f"argument {j} all 0", lambda values, _: np.zeros(values.shape), j, zeros=True),
-        Extreme(f"argument {j} all equal", lambda values, _: np.full(values.shape, 0.125), j),
-        Extreme(f"argument {j} equal along the last axis", _equal_along_the_last_axis, j),
+        Extreme(f"argument {j} all 0", lambda values, _: np.zeros(values.shape), j, zeros=True, equal=True),
+        Extreme(f"argument {j} all equal", lambda values, _: np.full(values.shape, 0.125), j, equal=True),
+        Extreme(f"argument {j} equal along the last axis", _equal_along_the_last_axis, j, equal=True),
     ]
 
 

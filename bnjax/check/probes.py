@@ -108,20 +108,39 @@ def integer_leaf(
     Truth values that came all alike are `mixed` with others: a mask that masks nothing is one all the same.
     A label in [0, C) must stay a label: C may be any original size above every value, so the values are
     kept below the new sizes of all of them.  Below 0 they count from the end, so that −1, which is "ignore"
-    to many, stays −1.  An order of the only axis that it may index stays an order.
+    to many, stays −1, and so does a −100 or a 255, which lies far outside of what the others index.  An
+    order of the only axis that it may index stays an order.
     """
     if given.size == 0:
         return np.zeros(shape, given.dtype)
     if mixed and given.dtype == np.bool_ and given.all() == given.any():
         return given.flat[0] ^ (rng.random(shape) < 0.25)
     values = np.asarray(rng.choice(given.ravel(), size=shape))
-    above = [size for size in sizes if -size <= np.min(given) and np.max(given) < size]
-    if given.dtype == np.bool_ or not above:
+    if given.dtype == np.bool_:
+        return values
+    mark = _mark(given, sizes)
+    above = _above(given[given != mark], sizes)
+    if not above:
         return values
     size = max(min(sizes[size] for size in above), 1)
     if above == [given.size] and traits.is_order(given):
         return rng.permutation(size).astype(given.dtype)
-    return np.where(values < 0, -1 - (-1 - values) % size, values % size).astype(given.dtype)
+    kept = np.where(values < 0, -1 - (-1 - values) % size, values % size)
+    return np.where(values == mark, values, kept).astype(given.dtype)
+
+
+def _above(given: np.ndarray, sizes: Sizes) -> list[int]:
+    """The sizes of axes that all of these integers may index."""
+    return [size for size in sizes if given.size and -size <= np.min(given) and np.max(given) < size]
+
+
+def _mark(given: np.ndarray, sizes: Sizes) -> int | None:
+    """The one value that is no index, where all others are: twice as far below 0, or beyond all sizes."""
+    least, largest = int(np.min(given)), int(np.max(given))
+    others = _above(given[given != least], sizes)
+    if others and least < -2 * min(others):
+        return least
+    return largest if largest >= max(sizes, default=0) and _above(given[given != largest], sizes) else None
 
 
 def low_scale(floats: Sequence[np.ndarray]) -> float:

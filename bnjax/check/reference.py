@@ -18,6 +18,7 @@ from bnjax.jaxprs import replaced
 
 _ORDERED = 3  # arrays that are moved in every order
 _JUMP = 2.0**-20  # of the largest element: what no smooth program changes by within a hair
+_SIDE = 2.0**-16  # of a jump: what a steep side of it, as that of √(x² + ε), may change by within a hair
 KINKS = frozenset({
     *("max", "min", "abs", "sign", "floor", "ceil", "round", "clamp", "gt", "lt", "ge", "le", "eq", "ne"),
     *("reduce_max", "reduce_min", "argmax", "argmin", "sort", "top_k", "cummax", "cummin"),
@@ -72,6 +73,27 @@ class Reference:
     def widened(self) -> "Reference | None":
         """The same with kinks taken in; None where there are none."""
         return None if self.wider is None else self.wider()
+
+    def looser(self, times: float) -> "Reference":
+        """With so many times the room at kinks, for a rule that takes all ties by one convention.
+
+        Of several in one sum, as the nearest of equal points is for each other point, it takes the first
+        everywhere; what moves the points brings that about for some and not for others.
+        """
+
+        def wider() -> Reference:
+            wide = self.widened()
+            assert wide is not None
+
+            def room(ball: Ball, wide: Ball) -> Any:
+                half = radius(wide) - radius(ball)
+                axes = tuple(range(1, ball.value.ndim))
+                row = np.max(abs(ball.value), axis=axes, keepdims=True, initial=0)
+                return np.where(half > _JUMP * row, (times - 1) * half, 0)
+
+            return wide._roomier(list(map(room, self.cotangents, wide.cotangents)))
+
+        return self if self.wider is None else replace(self, wider=wider)
 
     def _changed(self, change: Callable[["Reference"], "Reference"]) -> "Reference":
         wider = self.wider
@@ -270,7 +292,11 @@ def widened(
     """
     arrays, rest = arguments
     moves = [{}, *_moves(problem.floats)]
-    runs = [enclosure.enclose(jaxpr, [*_moved(arrays, move, xp), *rest], rounding, xp) for move in moves]
+    largest = functools.reduce(xp.maximum, (_largest(arrays[i], xp) for i in problem.floats))
+    wide = xp.where(largest > 0, xp.minimum(largest, 1), 1)
+    runs = [
+        enclosure.enclose(jaxpr, [*_moved(arrays, move, wide, xp), *rest], rounding, xp) for move in moves
+    ]
     found, count = [], 0
     for ball, *sides in zip(*runs, strict=True):
         if jnp.issubdtype(ball.value.dtype, jnp.floating):
@@ -280,7 +306,8 @@ def widened(
             if xp is np:
                 count += int(np.sum(jump > _JUMP * np.max(abs(ball.value), initial=0)))
             center = xp.where(jump > 0, (low + high) / 2, ball.value)
-            ball = Ball(center, jump / 2 if ball.radius is None else ball.radius + jump / 2)
+            half = jump / 2 * (1 + _SIDE)
+            ball = Ball(center, half if ball.radius is None else ball.radius + half)
         found.append(ball)
     return found, count
 
@@ -294,18 +321,26 @@ def _moves(floats: Sequence[int]) -> Iterator[dict[int, float]]:
             yield dict(zip(floats, map(float, order), strict=True))
 
 
-def _moved(arrays: Sequence[Any], move: Mapping[int, float], xp: Any) -> list[Any]:
-    """Some of the arrays a hair to one side.
+def _moved(arrays: Sequence[Any], move: Mapping[int, float], wide: Any, xp: Any) -> list[Any]:
+    """Some of the arrays a hair to one side, zeros by as much as the largest of their array.
 
     The later in an array, the further: of equal numbers the last is then the largest, on the other side the
-    first, which are the two that a rule may take to be it.
+    first, which are the two that a rule may take to be it.  An array of zeros alone moves by `wide` hairs.
     """
 
     def moved(i: int) -> Any:
-        count = np.size(arrays[i])
+        count, largest = np.size(arrays[i]), _largest(arrays[i], xp)
         steps = np.arange(count) + probes.generator(i).uniform(0, 0.5, count)  # no two too near each other
         hair = (0.5 + 0.5 * steps.reshape(np.shape(arrays[i])) / max(count, 1)) * move[i] * 2.0**-40
-        size = abs(xp.where(xp.isfinite(arrays[i]), arrays[i], 0))
-        return arrays[i] + hair * xp.maximum(size, 2.0**-12 * xp.max(size, initial=2.0**-88))
+        size = xp.maximum(_magnitude(arrays[i], xp), 2.0**-12 * largest)
+        return arrays[i] + hair * xp.where(arrays[i] == 0, xp.where(largest > 0, largest, wide), size)
 
     return replaced(arrays, list(move), list(map(moved, move)))
+
+
+def _largest(array: Any, xp: Any) -> Any:
+    return xp.max(_magnitude(array, xp), initial=0)
+
+
+def _magnitude(array: Any, xp: Any) -> Any:
+    return abs(xp.where(xp.isfinite(array), array, 0))

@@ -50,6 +50,35 @@ def standardized(x):
     return (x - x.mean(1, keepdims=True)) / jnp.sqrt(x.var(1, keepdims=True) + 1e-3)
 
 
+def to_the_nearest(x, y):
+    return jnp.mean(jnp.min(jnp.sum((x[:, None] - y) ** 2, -1), 1))
+
+
+def at_the_nearest(args, dy):
+    """All of each to the first, where some are as near: PyTorch's convention, too."""
+    x, y = args
+    first = jnp.argmin(jnp.sum((x[:, None] - y) ** 2, -1), 1)
+    dx = 2 * dy * (x - y[first]) / x.shape[0]
+    return dx, jnp.zeros_like(y).at[first].add(-dx)
+
+
+def distance_to_box(p, b):
+    q = abs(p) - b
+    outside = jnp.sqrt(jnp.sum(jnp.maximum(q, 0) ** 2, -1) + 1e-12)
+    return outside + jnp.minimum(jnp.max(q, -1), 0)
+
+
+def out_of_the_box(args, dy):
+    p, b = args
+    q = abs(p) - b
+    positive, largest = jnp.maximum(q, 0), jnp.max(q, -1, keepdims=True)
+    length = jnp.sqrt(jnp.sum(positive**2, -1, keepdims=True) + 1e-12)
+    there = (q == largest).astype(p.dtype)
+    inside = jnp.where(largest < 0, there / there.sum(-1, keepdims=True), 0)
+    dq = dy[:, None] * (positive / length + inside)
+    return dq * jnp.sign(p), -dq.sum(0)
+
+
 def some_two_are_equal(x):
     return jnp.any((x[:, None] == x[None]) & ~jnp.eye(x.shape[0], dtype=bool))
 
@@ -218,6 +247,9 @@ RIGHT = {
     "x^1.5": (lambda x: x**1.5, lambda a, dy: (1.5 * dy * a[0] ** 1.5 / a[0],), abs(X) + np.float32(0.1)),
     "xy over x": (product, lambda a, dy: (dy * a[0] * a[1] / a[0], dy * a[0]), abs(X) + 1, abs(Y) + 1),
     "Huber": (huber, clipped, X, Y),
+    "the slope of 1 at 0": (jax.nn.relu, lambda a, dy: (jnp.where(a[0] >= 0, dy, 0),), 0 * X),
+    "the distance to a box": (distance_to_box, out_of_the_box, Y[:, None] * BATCH[:2, :3].sum(0), abs(X[:3])),
+    "the nearest point": (to_the_nearest, at_the_nearest, BATCH[:5], BATCH[5:] + 1),
     "the first of the largest": (largest, at_the_first, BATCH),
     "the last of the largest": (largest, at_the_last, BATCH),
 }

@@ -143,6 +143,29 @@ def test_indices_stay_in_range_on_small_sizes(labels):
     assert report.ok, str(report)
 
 
+@pytest.mark.parametrize("labels", [[1, -100, 4, 0], [4, 255, 1, 0]])
+def test_a_mark_that_is_no_label_stays_one_on_small_sizes(labels):
+    mark = max(labels, key=abs)
+
+    def cross_entropy(logits, labels):
+        kept = labels != mark
+        picked = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.where(kept, labels, 0)[:, None], 1)[:, 0]
+        return -jnp.sum(jnp.where(kept, picked, 0)) / jnp.maximum(kept.sum(), 1)
+
+    def backward(args, dy, masked=True):
+        logits, labels = args
+        kept = labels != mark
+        hot = jax.nn.one_hot(jnp.where(kept, labels, 0), logits.shape[1], dtype=logits.dtype)
+        dx = dy * (jax.nn.softmax(logits) - hot) / jnp.maximum(kept.sum(), 1)
+        return jnp.where(kept[:, None] | (not masked), dx, 0), None
+
+    logits = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    report = check_vjp(rule(cross_entropy, backward), cross_entropy, logits, np.array(labels))
+    assert report.ok, str(report)
+    wrong = rule(cross_entropy, lambda args, dy: backward(args, dy, masked=False))
+    assert check_vjp(wrong, cross_entropy, logits, np.array(labels)).verdict == "WRONG"
+
+
 @pytest.mark.thorough
 def test_sizes_that_the_primal_does_not_mean_are_left_out():
     points = np.random.default_rng(9).normal(size=(8, 2)).astype(np.float32)

@@ -15,6 +15,8 @@ from bnjax.check.programs import Outcome
 from bnjax.check.report import Finding
 from bnjax.check.stages.wide import of_setting
 
+_TIES = 3  # times the room at kinks
+
 
 def cases(exam: Examination) -> Iterator[Case]:
     """The points beyond the setting of the most elements, each beside its ordinary numbers."""
@@ -27,7 +29,10 @@ def cases(exam: Examination) -> Iterator[Case]:
         outside = any(np.any(np.isnan(ball.value)) for ball in expected.results)  # of the primal's domain
         far = outside or compare.may_overflow(exam.problem, point, exponential=exam.exponential)
         hold = compare.holding(far or positive)
-        judge = partial(_judge, hold=hold) if exam.kinks and kind.equal else hold
+        judge = hold
+        if exam.kinks and kind.equal:
+            ties = np.inf if kind.only is not None else _TIES  # of all its numbers, or of a few
+            judge, expected = partial(_judge, hold=hold), expected.looser(ties)
         yield Case("value", point, program, point.arguments, expected, judge, failing(), exam.narrow)
 
 

@@ -17,7 +17,7 @@ from bnjax.check.reference import Reference, split
 from bnjax.check.report import Failure, Finding
 
 STAGE = "non-finite"
-_ORDERS = frozenset({"lt", "le", "gt", "ge"})
+_ORDERS = frozenset({"lt", "le", "gt", "ge", "argmax", "argmin", "sort", "top_k"})
 _ROUNDED = 2.0**-40  # of a cotangent's largest: (a − p) − (a − n) is the same whatever a is, and rounded
 
 
@@ -28,7 +28,7 @@ def cases(exam: Examination, returned: Container[Point]) -> Iterator[Case | Find
     the op.  What stays the same whatever that number is, as behind a mask, may be finite: 0·NaN is NaN in
     autodiff, and a rule that selects is not worse.  So may a cotangent that changes by jumps alone, as that
     of a maximum, and every one where the primal's own results are finite, NaN or not: it has selected; and
-    those of an op that asks which number is larger, for NaN is in no order.
+    those of an op that asks which number is larger, or the largest, for NaN is in no order.
     Cotangents are looked at for NaN alone: at infinity a hand rule may well be finite where autodiff is not,
     which is what some are written for.
     """

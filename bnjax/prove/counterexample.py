@@ -30,6 +30,7 @@ from bnjax.prove.trials import (
     often_equal,
     simple,
     views,
+    wide,
 )
 
 _MOST = 2**17  # where no fewer are to be had, at sizes of 1
@@ -114,7 +115,8 @@ def _search(view: View, points: int, deadline: float) -> Counterexample | None:
         if time.monotonic() > deadline:
             return fallback
         try:
-            number = fine if 2 * seed >= points and seed % 3 else numbers[seed % 2]
+            later = (wide, fine, fine)[seed % 3]
+            number = later if 2 * seed >= points else numbers[seed % 2]
             found = _disagreement(view, random.Random(seed), number)
         except NotEvaluated:
             return None if points == _FEWER else find_difference(view, deadline)

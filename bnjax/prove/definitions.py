@@ -70,6 +70,7 @@ class Definitions(Tables):
         self.definitions: list[Definition] = []
         self.functions: list[Function] = []
         self.relations: dict[str, Rule] = {}  # of atoms that are defined, and have no solved term
+        self.located: dict[str, tuple[str, tuple[int | None, ...]]] = {}  # atoms at positions: of what, where
         self.assumed: list[Poly] = []  # what is > 0 in the case that is looked at
         self.inverted: set[str] = set()  # atoms that stand with negative powers: no rule may remove them
         self._frozen: set[str] = set()  # functions, and what they are functions of: no rule removes them
@@ -186,6 +187,12 @@ class Definitions(Tables):
                 known = sign(poly)
         return known
 
+    def unfolded(self, poly: Poly) -> Poly:
+        """`poly` with what definitions say in the place of whole powers outside of sums."""
+        for definition in reversed(self.definitions):
+            poly = self._unfolded(poly, definition)
+        return poly
+
     def _unfolded(self, poly: Poly, definition: Definition) -> Poly:
         """`poly` with t**power replaced by its value wherever t stands outside of sums."""
         result = self.constant(0)
@@ -209,10 +216,13 @@ class Definitions(Tables):
         poly = self.reduce(poly)
         return self.part(poly, INFINITESIMAL, 0), self.part(poly, INFINITESIMAL, 1)
 
-    def cleared(self, poly: Poly) -> Poly:
-        """`poly` times powers of what is not zero, so that no quotient or root without a rule is left."""
+    def cleared(self, poly: Poly, more: Sequence[Definition] = ()) -> Poly:
+        """`poly` times powers of what is not zero, so that no quotient or root without a rule is left.
+
+        `more` are definitions of atoms of their own.
+        """
         poly = with_readings(self.reduce(poly))
-        for definition in reversed(self.definitions):
+        for definition in reversed((*self.definitions, *more)):
             if poly.terms and definition.rule is None:
                 poly = with_readings(self.reduce(self._cleared(poly, definition)))
         return poly

@@ -28,13 +28,12 @@ from bnjax.prove import reals
 from bnjax.prove.exact_choices import (
     compare,
     compared,
+    extreme_of,
     is_null,
     larger,
-    largest,
     least,
     place_of,
     sign,
-    smallest,
 )
 from bnjax.prove.exact_convolution import convolved
 from bnjax.prove.exact_loops import LOOPS
@@ -331,8 +330,8 @@ _RULES: dict[Primitive, Callable[..., Any]] = {
     jaxs.not_p: _unary(operator.not_),
     jaxs.or_p: _binary(lambda a, b: a or b),
     jaxs.pow_p: _power,
-    jaxs.reduce_max_p: largest,
-    jaxs.reduce_min_p: smallest,
+    jaxs.reduce_max_p: extreme_of(larger),
+    jaxs.reduce_min_p: extreme_of(least),
     jaxs.reduce_and_p: lambda eqn, arithmetic, a: np.logical_and.reduce(a, axis=tuple(eqn.params["axes"])),
     jaxs.reduce_or_p: lambda eqn, arithmetic, a: np.logical_or.reduce(a, axis=tuple(eqn.params["axes"])),
     jaxs.cumsum_p: _cumulated,

@@ -57,20 +57,19 @@ def least(a, b):
     return a if compared("lt", a, b) else b
 
 
-def largest(eqn: JaxprEqn, arithmetic: Any, a: np.ndarray) -> np.ndarray:
-    """The largest element over some axes, itself: two elements that are equal decide nothing."""
-    axes = sorted(int(axis) for axis in eqn.params["axes"])
-    kept = [k for k in range(a.ndim) if k not in axes]
-    rows = np.transpose(a, [*kept, *axes]).reshape(*(a.shape[k] for k in kept), -1)
-    result = np.empty(rows.shape[:-1], object)
-    for index in np.ndindex(result.shape):
-        result[index] = functools.reduce(larger, rows[index])
-    return result
+def extreme_of(pick: Callable) -> Callable:
+    """The largest or the smallest element over some axes, itself: two that are equal decide nothing."""
 
+    def rule(eqn: JaxprEqn, arithmetic: Any, a: np.ndarray) -> np.ndarray:
+        axes = sorted(int(axis) for axis in eqn.params["axes"])
+        kept = [k for k in range(a.ndim) if k not in axes]
+        rows = np.transpose(a, [*kept, *axes]).reshape(*(a.shape[k] for k in kept), -1)
+        result = np.empty(rows.shape[:-1], object)
+        for index in np.ndindex(result.shape):
+            result[index] = functools.reduce(pick, rows[index])
+        return result
 
-def smallest(eqn: JaxprEqn, arithmetic: Any, a: np.ndarray) -> np.ndarray:
-    """The smallest element over some axes."""
-    return each(operator.neg, largest(eqn, arithmetic, each(operator.neg, a)))
+    return rule
 
 
 def place_of(pick: Callable) -> Callable:

@@ -68,7 +68,7 @@ def _scattered(
         if place < 0 and eqn.params["mode"] != mode:
             raise Unsupported("an index out of range")
         if place in taken and (eqn.primitive is jaxs.scatter_p or eqn.params["unique_indices"]):
-            raise Unsupported("a scatter to equal indices")
+            raise NotEvaluated("a scatter to equal indices, of which the machine chooses one")
         if place >= 0:
             result[place] = result[place] + update if eqn.primitive is jaxs.scatter_add_p else update
             taken.add(place)

@@ -45,6 +45,7 @@ class Field(Definitions):
         self.decided: list[Fraction | None] = []  # the truth of each comparison, None where it has both
         self.thin: dict[str, bool] = {}  # of comparisons (`bnjax.prove.thin`)
         self.where = ""
+        self.too_long = False  # whether something was left alone that has too many terms when written out
 
     def inside(self, names: set[str]) -> set[str]:
         """These names, and those in their definitions and arguments, and in theirs."""

@@ -23,13 +23,12 @@ from jax.typing import DTypeLike
 from bnjax.prove.algebra import INFINITESIMAL, Outside, Poly
 from bnjax.prove.definitions import Function
 from bnjax.prove.field import Field
-from bnjax.prove.literals import with_readings
+from bnjax.prove.literals import log_of_number, with_readings
 from bnjax.prove.monomials import Entry, Factor, Monomial
 from bnjax.prove.rewriting import rule_for
 from bnjax.prove.signs import POSITIVE, UNKNOWN
 
 _LARGEST = 80  # exp of a constant beyond it is 0 or ∞ in float32
-_PRIMES = 1000
 
 
 def exp(field: Field, poly: Poly) -> Poly:
@@ -229,27 +228,14 @@ def _log(field: Field, poly: Poly, known: int) -> Poly:
     if len(inside.terms) == 1 and all(_is_positive(field, factor) for factor, _ in factors):
         for factor, power in factors:
             value += field.constant(power) * field.apply("log", Poly(field, {((factor, 1),): Fraction(1)}))
-        return value + _log_of_number(field, scale)
+        return value + log_of_number(field, scale)
     if scale > 0:
         inside = inside * field.constant(1 / scale)
-        value += _log_of_number(field, scale)
+        value += log_of_number(field, scale)
     alone = len(inside.terms) == 1 and len(factors) == 1 and isinstance(factors[0][0], Entry)
     if not (alone and factors[0][1] == 1 and scale > 0):
         inside = field.named(inside, POSITIVE if known == POSITIVE else UNKNOWN)
     return field.reduce(value + field.apply("log", inside))
-
-
-def _log_of_number(field: Field, number: Fraction) -> Poly:
-    """log of a positive rational: of its small prime factors, and of what they leave."""
-    value = field.constant(0)
-    for whole, times in ((number.numerator, 1), (number.denominator, -1)):
-        for prime in range(2, _PRIMES):
-            while whole % prime == 0:
-                whole //= prime
-                value += field.constant(times) * field.apply("log", field.constant(prime))
-        if whole > 1:
-            value += field.constant(times) * field.apply("log", field.constant(whole))
-    return value
 
 
 def _content(field: Field, poly: Poly) -> tuple[list[tuple[Entry, int]], Poly]:

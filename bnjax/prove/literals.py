@@ -5,8 +5,9 @@ again with each such literal as an unknown positive number; quotients, roots, ex
 comparison know what it is read as.  Comparisons must come out as they do of the literal itself.  What is
 shown then holds under the condition that the literal is read so, which is named.
 
-A literal is read as a quotient of small integers, as the root of one, with a power of √π or without, or as
-the decimals that are written for it.  π is transcendental: √π is an unknown of its own.
+A literal is read as a quotient of small integers, as the root of one, with a power of √π or without, as a
+multiple of log 2 or log 10, or of their reciprocals, or as the decimals that are written for it.  π is
+transcendental: √π is an unknown of its own.
 """
 
 import itertools
@@ -20,23 +21,34 @@ import numpy as np
 
 from bnjax.prove.algebra import Atom, Poly
 from bnjax.prove.monomials import flatten
+from bnjax.prove.signs import POSITIVE
 
 Field = Any  # a ring with roots, `bnjax.prove.field`, which reads its literals with this
 _LARGEST = 2**16  # of numerator times denominator
 _LARGEST_SQUARE = 2**8  # the same, of what a root is taken of
+_LARGEST_MULTIPLE = 2**5  # the same, of what a logarithm is multiplied by
 _SPARE = 7  # bits of the mantissa that a quotient must leave: most floats are near no quotient
 _DIGITS = 6  # of decimals: 24 bits have 7
 _PI = "√π."
+_PRIMES = 1000
 
 
 class Reading(NamedTuple):
-    """The number rational·√root·√π**pi, the root of no square."""
+    """The number rational·√root·√π**pi·log(base)**log, the root of no square."""
 
     rational: Fraction
     root: Fraction = Fraction(1)
     pi: int = 0
+    base: int = 2
+    log: int = 0
 
     def __str__(self) -> str:
+        if self.log:
+            p, q = self.rational.as_integer_ratio()
+            known = f"log({self.base})"
+            if self.log > 0:
+                return f"{p}·{known}/{q}".removeprefix("1·").removesuffix("/1")
+            return f"{p}/({q}·{known})" if q > 1 else f"{p}/{known}"
         if self.root == 1 and not self.pi:
             return str(self.rational)
         square = self.rational**2 * self.root
@@ -57,7 +69,7 @@ def reading(literal: np.floating) -> Reading | None:
     """What a float is a rounding of; None where it is the number itself, or near none of these."""
     if _is_short(literal):
         return None
-    known = _irrational(literal)  # π is no 355/113
+    known = _irrational(literal) or _logarithmic(literal)  # π is no 355/113
     rational = None if known else quotient(literal) or _decimal(literal)
     return known or (Reading(rational) if rational else None)
 
@@ -90,6 +102,20 @@ def _irrational(literal: np.floating) -> Reading | None:
         if kind(math.sqrt(square * Fraction(math.pi) ** pi)) == abs(literal):
             outside, inside = _without_squares(square)
             return Reading(outside * (1 if literal > 0 else -1), inside, pi)
+    return None
+
+
+def _logarithmic(literal: np.floating) -> Reading | None:
+    """A quotient of small integers times log 2, log 10 or the reciprocal of one."""
+    kind, size = literal.dtype.type, abs(float(literal))
+    if kind != np.float32:
+        return None
+    for base, log in itertools.product((2, 10), (1, -1)):
+        unit = math.log(base) ** log
+        found = Fraction(size / unit).limit_denominator(_LARGEST_MULTIPLE)
+        small = 0 < found.numerator * found.denominator <= _LARGEST_MULTIPLE
+        if small and kind(float(found) * unit) == size:
+            return Reading(found * (1 if literal > 0 else -1), base=base, log=log)
     return None
 
 
@@ -144,7 +170,24 @@ def _number(field: Field, read: Reading, power: int) -> Poly:
     if read.pi:
         field.atoms.setdefault(_PI, Atom(_PI, positive=True))
         result *= field.entry(_PI, power=power * read.pi)
+    if read.log:
+        unit = log_of_number(field, Fraction(read.base))
+        whole = read.log * power
+        result *= (unit if whole > 0 else field.inverse(unit, POSITIVE)) ** abs(whole)
     return result
+
+
+def log_of_number(field: Field, number: Fraction) -> Poly:
+    """log of a positive rational: of its small prime factors, and of what they leave."""
+    value = field.constant(0)
+    for whole, times in ((number.numerator, 1), (number.denominator, -1)):
+        for prime in range(2, _PRIMES):
+            while whole % prime == 0:
+                whole //= prime
+                value += field.constant(times) * field.apply("log", field.constant(prime), positive=True)
+        if whole > 1:
+            value += field.constant(times) * field.apply("log", field.constant(whole), positive=True)
+    return value
 
 
 def _convergents(value: Fraction) -> Iterator[Fraction]:

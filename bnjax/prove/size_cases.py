@@ -35,6 +35,7 @@ from bnjax.prove.tracing import (
 )
 
 DUALITY = "⟨dy, Jv⟩ = ⟨VJP(dy), v⟩"
+_WRITTEN_OUT = 12  # a size up to which tables of it are
 _CASES = 24  # cases that questions may make
 _ASKED = (4, 6, 7, 9, 10, 11, 12)  # traced too where a question is no equation
 _COMPARED = (4, 6, 7, 13)  # cheap to trace where the general program is proved of each size
@@ -50,6 +51,7 @@ class Piece(NamedTuple):
     programs: Programs | None = None
     any_size: bool = False  # what was shown holds of each size, with nothing taken for granted of it
     apart: tuple[Mapping[str, int], ...] = ()  # sizes of which it does not hold
+    too_long: bool = False  # whether it fails where something was too long to be written out
 
     @property
     def where(self) -> str:
@@ -136,7 +138,16 @@ def _join_numbers(seen: Examination, start: int) -> None:
     """The programs traced at numbers, from the one at `start` on, until one fails."""
     for numbers in seen.numbers[start:]:
         if seen.shown:
-            _join(seen, _piece(seen, numbers))
+            _join(seen, _of_numbers(seen, numbers))
+
+
+def _of_numbers(seen: Examination, numbers: Mapping[str, int]) -> Piece:
+    """The piece of these sizes, or of smaller ones where it is too long to be written out."""
+    piece = _piece(seen, numbers)
+    while piece.too_long and max(numbers.values()) > _WRITTEN_OUT:
+        numbers = {name: min(size, max(size // 8, _WRITTEN_OUT)) for name, size in numbers.items()}
+        piece = _piece(seen, numbers)
+    return piece
 
 
 def _look_into_questions(seen: Examination, whole: Piece) -> None:
@@ -315,7 +326,8 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
     proof = Proof(status, "", obligations, kinks=kinks.words(derivation))
     if failing:
         proof = replace(proof, status="refused", reason=f"{failing} was not shown")
-    return Piece(sizes, proof, bool(failing), tuple(questions), programs, any_size, tuple(apart))
+    too_long = bool(failing) and derivation.field.too_long
+    return Piece(sizes, proof, bool(failing), tuple(questions), programs, any_size, tuple(apart), too_long)
 
 
 def _with_quotients(seen: Examination, exactly: Derivation, failing: str) -> tuple[Derivation, str]:

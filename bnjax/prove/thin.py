@@ -60,15 +60,16 @@ def exceptions(field: Field, function: Function) -> list[dict[str, int]]:
 
 
 def _gap(field: Field, function: Function) -> _Gap:
+    """What stands in it for t² = σ² + ε is σ² + ε again: in t² − ε the sizes are inside of an atom."""
     if not function.kind.startswith((LARGEST, TIE)):
-        poly = function.argument
+        poly = field.unfolded(function.argument)
         return _Gap(poly, zero_where_equal(field, poly), some=True)
     if function.kind.startswith(TIE):
         (function,) = (f for f in field.functions if function.kind == f"{TIE} for {f.name} of")
     poly, free = function.argument, sorted(function.argument.free())
     other = {place: len(free) + place for place in reduced_places(function)}
     renamed = field.rename(poly, {i: other.get(i, i) for i in free})
-    return _Gap(field.reduce(poly - renamed), tuple(other.items()), some=False)
+    return _Gap(field.unfolded(field.reduce(poly - renamed)), tuple(other.items()), some=False)
 
 
 def _of_one_size(field: Field, gap: _Gap) -> _Gap | None:

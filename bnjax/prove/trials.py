@@ -105,6 +105,11 @@ def fine(source: random.Random) -> Fraction:
     return Fraction(source.randint(-200, 200), source.choice((7, 97, 1013)))
 
 
+def wide(source: random.Random) -> Fraction:
+    """Of two or three digits."""
+    return Fraction(source.randint(-500, 500), source.choice((1, 2, 3)))
+
+
 def often_equal(source: random.Random) -> Fraction:
     """Of few numbers."""
     return Fraction(source.randint(-1, 2))

@@ -122,3 +122,40 @@ def test_a_value_that_differs_is_refuted():
     proof = prove_vjp(op, sort, "3")
     assert proof.status == "refuted"
     assert "output" in proof.reason
+
+
+def test_an_embedding_that_sets_where_it_must_add_is_refuted():
+    """Of what is set twice the machine keeps one: which, no exact evaluation knows."""
+
+    def looked_up(table, ids):
+        return table[ids]
+
+    def backward(args, dy, add):
+        rows = jnp.zeros_like(args[0]).at[args[1]]
+        return (rows.add(dy) if add else rows.set(dy)), None
+
+    for add, status in ((True, "proved"), (False, "refuted")):
+        op = with_rule(looked_up, lambda args, dy, add=add: backward(args, dy, add))
+        assert prove_vjp(op, looked_up, "V D", "int V: N").status == status
+
+
+@pytest.mark.parametrize("beyond", [20, 50, -100])
+def test_a_rule_wrong_only_for_large_numbers_is_refuted(beyond):
+    def backward(args, dy):
+        far = args[0] > beyond if beyond > 0 else args[0] < beyond
+        return (jnp.where(far, 2 * dy, 3 * args[0] ** 2 * dy),)
+
+    assert prove_vjp(with_rule(lambda x: x**3, backward), lambda x: x**3, "n").status == "refuted"
+
+
+def test_a_smallest_element_is_one_of_them():
+    def least(x):
+        return x.min(-1)
+
+    def backward(args, dy, factor):
+        there = args[0] == least(*args)[:, None]
+        return (factor * jnp.where(there, dy[:, None], 0) / there.sum(-1, keepdims=True),)
+
+    for factor, status in ((1, "proved"), (2, "refuted")):
+        op = with_rule(least, lambda args, dy, factor=factor: backward(args, dy, factor))
+        assert prove_vjp(op, least, "N D").status == status

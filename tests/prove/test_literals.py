@@ -186,6 +186,10 @@ def test_coq_is_given_the_literal_exactly():
         (2 / math.sqrt(math.pi), "√(4/π)"),
         (1 / math.sqrt(2 * math.pi), "√(1/(2·π))"),
         (1 / math.pi, "√(1/π²)"),
+        (math.log(2), "log(2)"),
+        (-1.5 * math.log(2), "-3·log(2)/2"),
+        (1 / math.log(10), "1/log(10)"),
+        (0.5 / math.log(2), "1/(2·log(2))"),
     ],
 )
 def test_a_rounded_root_and_decimals_are_recognized(number, words):
@@ -276,3 +280,21 @@ def test_a_literal_of_python_is_the_float_that_the_program_computes_with():
     assert prove_vjp(chosen, scaled, "n").status == "proved"
     other = with_rule(scaled, lambda args, dy: (jnp.where(args[0] > 0, 0.9, 0.9000001) * dy,))
     assert prove_vjp(other, scaled, "n").status == "refuted"
+
+
+@pytest.mark.parametrize(
+    ("primal", "backward", "read"),
+    [
+        (lambda x: jnp.exp2(x), lambda a, dy: (dy * jnp.exp2(a[0]) * 0.6931471805599453,), "log(2)"),
+        (lambda x: jnp.log2(x), lambda a, dy: (dy * 1.4426950408889634 / a[0],), "1/log(2)"),
+        (lambda x: jnp.log10(x), lambda a, dy: (dy / (2.302585092994046 * a[0]),), "log(10)"),
+    ],
+    ids=["exp2", "log2", "log10"],
+)
+def test_a_rounded_logarithm_of_two_or_ten_is_one(primal, backward, read):
+    proof = prove_vjp(with_rule(primal, backward), primal, "n", positive=(0,))
+    assert proof.status == "conditional"
+    assert all(o.discharged or "is read as" in o.claim for o in proof.obligations)
+    assert f"is read as {read}" in proof.claim
+    wrong = with_rule(primal, lambda args, dy: (1.0001 * backward(args, dy)[0],))
+    assert prove_vjp(wrong, primal, "n", positive=(0,)).status == "refuted"

@@ -239,8 +239,8 @@ def test_types_of_other_things_may_be_asked_for():
 
 
 def test_what_cannot_be_followed_in_a_case_is_an_obligation():
-    """cos is not modelled: the program at n = 7 is not proved, and n ≠ 7 is said."""
-    proof = prove_vjp(lambda x: x * jnp.cos(0 * x) if x.shape[0] == 7 else x, lambda x: x, "n")
+    """cbrt is not modelled: the program at n = 7 is not proved, and n ≠ 7 is said."""
+    proof = prove_vjp(lambda x: x + jnp.cbrt(0 * x) if x.shape[0] == 7 else x, lambda x: x, "n")
     assert proof.status == "conditional"
     assert "n ≠ 7" in proof.claim
 

@@ -133,6 +133,26 @@ def test_a_batch_norm_that_is_compared_has_a_kink():
     assert "nearby" not in proof.kinks[0]
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_one_pass_variance_that_is_clipped_has_a_thin_kink(sign):
+    """ε is written t² − σ², and then a size is inside of an atom; where it is written out it is not."""
+
+    def scaled(x):
+        mean = x.mean(0)
+        variance = jnp.maximum((x * x).mean(0) - mean**2, 0)
+        return (x - mean) / jnp.sqrt(variance + 1e-5)
+
+    def backward(args, dy):
+        (x,) = args
+        centered = x - x.mean(0)
+        istd = 1 / jnp.sqrt((centered**2).mean(0) + 1e-5)
+        y = centered * istd
+        return (istd * (dy - dy.mean(0) - sign * y * (dy * y).mean(0)),)
+
+    proof = prove_vjp(with_rule(scaled, backward), scaled, "N D")
+    assert proof.status == ("proved" if sign > 0 else "refuted"), str(proof)
+
+
 def test_a_kink_of_one_size_is_named():
     def primal(x):
         return jnp.maximum(x, 0) if x.shape[0] == 2 else x

@@ -84,6 +84,17 @@ def _sliced(eqn: JaxprEqn, arithmetic: Any, a: np.ndarray, *starts: np.ndarray) 
     return _picked(a, numbers)
 
 
+def _written_over(
+    eqn: JaxprEqn, arithmetic: Any, a: np.ndarray, update: np.ndarray, *starts: np.ndarray
+) -> np.ndarray:
+    numbers = lax.dynamic_update_slice(
+        jnp.asarray(_numbered(a)),
+        jnp.asarray(_numbered(update) + a.size),
+        [_as_indices(eqn, 2 + k, start) for k, start in enumerate(starts)],
+    )
+    return _picked(np.concatenate([a.ravel(), update.ravel()]), numbers)
+
+
 def _iota(eqn: JaxprEqn, arithmetic: Any, *_: np.ndarray) -> np.ndarray:
     shape, axis = shaped(eqn.outvars[0]).shape, eqn.params["dimension"]
     line = np.array([arithmetic.literal(k) for k in range(shape[axis])] + [None], object)[:-1]
@@ -149,6 +160,7 @@ PLACES: dict[Primitive, Callable[..., np.ndarray]] = {
     lax.reduce_window_sum_p: _window_sums,
     lax.select_and_scatter_add_p: _scattered_to_largest,
     jaxs.dynamic_slice_p: _sliced,
+    jaxs.dynamic_update_slice_p: _written_over,
     jaxs.gather_p: _gathered,
     jaxs.iota_p: _iota,
     jaxs.scatter_add_p: _scattered,

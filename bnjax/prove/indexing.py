@@ -1,4 +1,4 @@
-"""Elements at positions that are integers: iota, gather, scatter, scatter-add, dynamic_slice.
+"""Elements at positions that are integers: iota, gather, scatter, scatter-add.
 
 A gather is y[b, o] = Σ_c [l_b + o = c]·x[c, …], with a truth value for each indexed axis, which
 `bnjax.prove.integers` makes of the index l; a scatter-add is its transpose, so that duplicates add up.
@@ -10,7 +10,7 @@ sum does.  What `indices_are_sorted` and `unique_indices` promise of a scatter i
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jax import lax
@@ -20,7 +20,7 @@ from jax.extend.core import primitives as jaxs
 from bnjax.jaxprs import shaped
 from bnjax.prove.algebra import Outside, Poly
 from bnjax.prove.arrays import Array, elementwise, finite, in_one_axis, placed, summed
-from bnjax.prove.integers import is_everywhere, known_integers, one_hot, positions, scalar
+from bnjax.prove.integers import is_everywhere, known_integers, one_hot, positions
 from bnjax.prove.moves import among, every, given_size, moved, picking
 from bnjax.prove.signs import NONNEGATIVE, UNKNOWN
 from bnjax.prove.space import Dims, Size, Space
@@ -272,36 +272,7 @@ def _check_sorted(space: Space, eqn: JaxprEqn, indices: Array) -> None:
     raise Outside("indices that are promised to be sorted, which is not shown")
 
 
-def _dynamic_slice(space: Space, eqn: JaxprEqn, a: Array, *starts: Array) -> Array:
-    """Known starts, which JAX moves back until the slice fits."""
-    for axis, (size, start) in enumerate(zip(eqn.params["slice_sizes"], starts, strict=False)):
-        if space.dimension(size) == space.size_of(a.dims[axis]):
-            continue
-        if a.dims[axis] and not all(part.isdigit() for part in a.dims[axis]):
-            a = _at_an_end(space, a, axis, size, start)
-            continue
-        full = given_size(a, axis)
-        first = min(max(scalar(space.field, finite(start)), 0), full - int(size))
-        a = moved(space, a, axis, picking(int(size), np.arange(first, first + int(size)), full))
-    return a
-
-
-def _at_an_end(space: Space, a: Array, axis: int, size: Any, start: Array) -> Array:
-    """The first or the last element along an axis whose size is a symbol."""
-    if str(size) != "1" or len(a.dims[axis]) != 1:
-        raise Outside(f"a slice of {size} along {'·'.join(a.dims[axis])}")
-    new = len(a.axes)
-    (old,) = a.positions()[axis]
-    weights = one_hot(space.field, finite(start), a.dims[axis][0], new)
-    if not is_everywhere(space.field, space.field.total(weights, new, a.dims[axis][0]), (1,)):
-        raise Outside("an index that may be out of range")
-    poly = finite(a) * space.field.rename(weights, {new: old})
-    result = summed(space, Array(a.dims, poly, a.sign), {axis})
-    return replace(result, dims=(*result.dims[:axis], (), *result.dims[axis:]))
-
-
 INDEXING: dict[Primitive, Rule] = {
-    jaxs.dynamic_slice_p: _dynamic_slice,
     jaxs.gather_p: _gather,
     jaxs.iota_p: _iota,
     jaxs.scatter_add_p: _scatter_add,

@@ -24,6 +24,7 @@ from bnjax.prove.arrays import Array, aligned, elementwise, finite, in_one_axis,
 from bnjax.prove.choices import CHOICES
 from bnjax.prove.comparisons import by_cases, contains_truth
 from bnjax.prove.convolution import CONVOLUTIONS
+from bnjax.prove.dynamic import DYNAMIC
 from bnjax.prove.field import Field
 from bnjax.prove.functions import (
     asinh,
@@ -297,6 +298,7 @@ ARITHMETIC: frozenset[Primitive] = frozenset(
 PRIMITIVES: dict[Primitive, Rule] = with_masks(
     CHOICES
     | CONVOLUTIONS
+    | DYNAMIC
     | INDEXING
     | MOVES
     | WINDOWS

@@ -36,7 +36,8 @@ def prove_vjp(
 
     Where sizes are symbolic, `if n == 7` is another program at 7, and JAX takes it to be false of a symbol:
     what Python asks of a size is recorded, and each such case is proved too, or becomes an obligation. So
-    are the programs traced at some numbers, small, mixed and one larger.
+    are the programs traced at some numbers, small, mixed and one larger.  `if n > 6` makes two programs,
+    and both are proved.
 
     Example:
       >>> import jax, jax.numpy as jnp, bnjax

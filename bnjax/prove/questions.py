@@ -3,7 +3,8 @@
 JAX answers `n == 7` of a symbol n by False, without a word: the program that it traces then is the one of
 n ≠ 7.  Here such a question becomes an equation, "n − 7 = 0", and where that is not to be had (a hash, an
 attribute, an exception that the program catches) a text, so that the prover can look at the other branch or
-say that it did not.  Only the user's code is heard: JAX asks as well, of sizes 1, and is trusted with it.
+say that it did not.  What JAX does not answer, `n > 6`, it names.  Only the user's code is heard: JAX asks as
+well, of sizes 1, and is trusted with it.
 
 What no method of a size hears is `bnjax.prove.overheard`'s.
 """
@@ -12,6 +13,7 @@ import contextlib
 import functools
 import operator
 import pathlib
+import re
 import sys
 import sysconfig
 import threading
@@ -50,6 +52,7 @@ _BINARY = (
 )  # fmt: skip
 LOCK = threading.RLock()
 _ABSENT = object()
+_COMPARISON = re.compile(r"comparison '(.+?)' (>=|<=|>|<) '(.+?)' is inconclusive")
 
 
 class Question(NamedTuple):
@@ -92,6 +95,22 @@ def methods(owner: type, hooks: Mapping[str, Callable[..., Any]]) -> Iterator[No
                 delattr(owner, name)
             else:
                 setattr(owner, name, method)
+
+
+def both_ways(message: str) -> tuple[str, ...]:
+    """The inequality of sizes that JAX says it cannot decide, and its opposite; none of another message."""
+    found = _COMPARISON.search(message)
+    if found is None:
+        return ()
+    left, sign, right = found.groups()
+    larger, smaller = (left, right) if ">" in sign else (right, left)
+    if "=" in sign:
+        return f"{larger} >= {smaller}", f"{smaller} >= {_and_one(larger)}"
+    return f"{larger} >= {_and_one(smaller)}", f"{smaller} >= {larger}"
+
+
+def _and_one(size: str) -> str:
+    return str(int(size) + 1) if size.isdigit() else f"{size} + 1"
 
 
 def line_of(frame: FrameType) -> str:

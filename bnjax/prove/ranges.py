@@ -178,6 +178,7 @@ _RANGES: dict[Primitive, Callable[..., Range]] = {
     lax.tile_p: _same,
     jaxs.gather_p: _same,
     jaxs.dynamic_slice_p: _same,
+    jaxs.dynamic_update_slice_p: lambda eqn, a, update, *_: _any_of(eqn, a, update),
     jaxs.convert_element_type_p: _same,
     jaxs.broadcast_in_dim_p: _same,
     jaxs.reshape_p: _same,

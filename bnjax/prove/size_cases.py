@@ -3,12 +3,13 @@
 What is traced at symbolic sizes is the program of "no size in particular": where Python asks `n == 7`, JAX
 says no.  So every such question makes a case, the programs traced with 7 (or 2·m, or 4·k) in the place of
 n, which is proved in its turn; and whatever was asked, the programs traced at a list of numbers are proved
-as well.  A failure anywhere is the verdict.
+as well.  Where it asks `n > 6` JAX has no answer: then both programs are proved, those of n ≥ 7 and those of
+n ≤ 6.  A failure anywhere is the verdict.
 """
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from bnjax.prove.interpreter import Refusal
 from bnjax.prove.limits import ENDS, TimeUp
 from bnjax.prove.overheard import overheard
 from bnjax.prove.proof import Proof
-from bnjax.prove.questions import Question, recorded
+from bnjax.prove.questions import Question, both_ways, recorded
 from bnjax.prove.sizes import points, solutions, solved, substituted, value, words
 from bnjax.prove.thin import exceptions
 from bnjax.prove.tracing import (
@@ -37,6 +38,7 @@ from bnjax.prove.tracing import (
 DUALITY = "⟨dy, Jv⟩ = ⟨VJP(dy), v⟩"
 _WRITTEN_OUT = 12  # a size up to which tables of it are
 _CASES = 24  # cases that questions may make
+_REGIONS = 8  # that inequalities of sizes may make
 _ASKED = (4, 6, 7, 9, 10, 11, 12)  # traced too where a question is no equation
 _COMPARED = (4, 6, 7, 13)  # cheap to trace where the general program is proved of each size
 
@@ -52,11 +54,15 @@ class Piece(NamedTuple):
     any_size: bool = False  # what was shown holds of each size, with nothing taken for granted of it
     apart: tuple[Mapping[str, int], ...] = ()  # sizes of which it does not hold
     too_long: bool = False  # whether it fails where something was too long to be written out
+    region: tuple[str, ...] = ()  # inequalities of the sizes that it is of
+    unclear: tuple[str, ...] = ()  # an inequality that would have to be known, and its opposite
 
     @property
     def where(self) -> str:
         """The sizes, as words."""
-        return words({name: size for name, size in self.sizes.items() if size != name})
+        return words({name: size for name, size in self.sizes.items() if size != name}) or " and ".join(
+            self.region
+        ).replace(">=", "≥")
 
 
 @dataclass
@@ -106,22 +112,43 @@ def examine(
 ) -> Examination:
     """The proof, without a claim and without a counterexample."""
     seen = Examination(op, primal, arguments, deadline, reads_quotients)
-    whole = _piece(seen, {name: name for name in seen.symbols})
+    whole, *others = _regions(seen)
     seen.proof = whole.proof
-    seen.general = whole.programs if whole.any_size else None
+    seen.general = whole.programs if whole.any_size and not others else None
     if whole.programs is not None:
         seen.held = held_constant(whole.programs)
-    _look_into_questions(seen, whole)
+    _look_into_questions(seen, [whole, *others])
     if seen.general is not None:  # not every question is heard
         seen.numbers += [dict.fromkeys(seen.symbols, number) for number in _COMPARED if seen.symbols]
-    _join_apart(seen, whole)
+    for piece in others:
+        if seen.shown:
+            _join(seen, piece)
+    for piece in (whole, *others):
+        _join_apart(seen, piece)
     _join_numbers(seen, 0)
-    if seen.shown and whole.programs is not None:
-        proved = len(seen.numbers)
-        for question in _trace_again(seen, whole.programs):
-            _leave_open(seen, whole, question)
-        _join_numbers(seen, proved)
+    for piece in (whole, *others):
+        if seen.shown and piece.programs is not None:
+            proved = len(seen.numbers)
+            for question in _trace_again(seen, piece):
+                _leave_open(seen, piece, question)
+            _join_numbers(seen, proved)
     return seen
+
+
+def _regions(seen: Examination) -> list[Piece]:
+    """The programs traced at symbolic sizes: all, or those for which inequalities hold, and do not."""
+    waiting: list[tuple[str, ...]] = [()]
+    pieces: list[Piece] = []
+    while waiting:
+        piece = _piece(seen, {name: name for name in seen.symbols}, waiting.pop(0))
+        if piece.unclear and len(pieces) + len(waiting) < _REGIONS:
+            waiting += [(*piece.region, inequality) for inequality in piece.unclear]
+        else:
+            pieces.append(piece)
+        for inequality in piece.unclear:  # where it just holds
+            larger, smaller = inequality.split(" >= ")
+            seen.suspects += solutions(f"{larger} - ({smaller})", seen.symbols)
+    return pieces
 
 
 def _join_apart(seen: Examination, piece: Piece) -> None:
@@ -150,11 +177,12 @@ def _of_numbers(seen: Examination, numbers: Mapping[str, int]) -> Piece:
     return piece
 
 
-def _look_into_questions(seen: Examination, whole: Piece) -> None:
+def _look_into_questions(seen: Examination, pieces: Sequence[Piece]) -> None:
     """Prove the case that each question makes; the other questions become obligations, and numbers to try."""
-    seen.numbers = points(seen.symbols, max((len(a.symbols()) for a in seen.arguments), default=0))
-    waiting = [(whole, question) for question in whole.questions]
-    visited = [whole.sizes]
+    known = points(seen.symbols, max((len(a.symbols()) for a in seen.arguments), default=0))
+    seen.numbers = known + [sizes for sizes in seen.suspects if sizes not in known]
+    waiting = [(piece, question) for piece in pieces for question in piece.questions]
+    visited = [pieces[0].sizes]
     while waiting:
         piece, question = waiting.pop(0)
         case = _case(seen, piece, question)
@@ -268,39 +296,41 @@ def _compared(seen: Examination, kink: str) -> set[str]:
     return set(re.findall(r"[^\W\d]\w*", kink)) & {a.name for a in seen.arguments}
 
 
-def _trace_again(seen: Examination, before: Programs) -> list[Question]:
+def _trace_again(seen: Examination, piece: Piece) -> list[Question]:
     """A function that keeps state, or draws at random, is another program the next time.
 
     What Python asks of a size without calling it is heard meanwhile.
     """
     try:
         with overheard((seen.op, seen.primal)) as questions:
-            after = trace(seen.op, seen.primal, seen.arguments)
+            after = trace(seen.op, seen.primal, seen.arguments, piece.region)
     except ENDS:
         raise
     except BaseException as error:
         seen.proof = Proof("refused", "", reason=f"traced again, it failed: {one_line(error)}")
         return []
-    if fingerprint(before) != fingerprint(after):
+    assert piece.programs is not None
+    if fingerprint(piece.programs) != fingerprint(after):
         reason = "traced twice, the functions give two programs: they keep state, or draw at random"
         seen.proof = Proof("refused", "", reason=reason)
     return questions
 
 
-def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
-    """One proof, of the programs traced at some sizes."""
+def _piece(seen: Examination, sizes: Mapping[str, int | str], region: tuple[str, ...] = ()) -> Piece:
+    """One proof, of the programs traced at some sizes, in a region of them."""
     if time.monotonic() > seen.deadline:
         raise TimeUp
     arguments = tuple(a.at(sizes) for a in seen.arguments)
     questions: list[Question] = []
     try:
         with recorded() as questions:
-            programs = trace(seen.op, seen.primal, arguments)
+            programs = trace(seen.op, seen.primal, arguments, region)
     except ENDS:
         raise
     except BaseException as error:  # the user's code, at shapes it may never have seen
-        reason = f"tracing failed: {one_line(error)}"
-        return Piece(sizes, Proof("refused", "", reason=reason), questions=tuple(questions))
+        proof = Proof("refused", "", reason=f"tracing failed: {one_line(error)}")
+        unclear = both_ways(str(error))
+        return Piece(sizes, proof, questions=tuple(questions), region=region, unclear=unclear)
     if seen.general is not None and seen.shown and is_instance(programs, seen.general, sizes):
         return Piece(sizes, Proof("proved", ""), questions=tuple(questions), programs=programs)
     try:
@@ -311,7 +341,7 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
     except Exception as error:
         if time.monotonic() > seen.deadline:  # else the verdict would depend on how busy the machine is
             raise TimeUp from None
-        return Piece(sizes, refusal(error), questions=tuple(questions), programs=programs)
+        return Piece(sizes, refusal(error), questions=tuple(questions), programs=programs, region=region)
     if failing == DUALITY and not _symbols(sizes) and _agrees_without_custom_rules(seen, arguments):
         failing = ""
     left_out = kinks.left_out(derivation.field)
@@ -327,7 +357,9 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str]) -> Piece:
     if failing:
         proof = replace(proof, status="refused", reason=f"{failing} was not shown")
     too_long = bool(failing) and derivation.field.too_long
-    return Piece(sizes, proof, bool(failing), tuple(questions), programs, any_size, tuple(apart), too_long)
+    return Piece(
+        sizes, proof, bool(failing), tuple(questions), programs, any_size, tuple(apart), too_long, region
+    )
 
 
 def _with_quotients(seen: Examination, exactly: Derivation, failing: str) -> tuple[Derivation, str]:

@@ -157,13 +157,17 @@ class Structure(NamedTuple):
         return str(jax.tree.unflatten(self.tree, self.kinds))
 
 
-def trace(op: Callable, primal: Callable, arguments: tuple[Argument, ...]) -> Programs:
+def trace(
+    op: Callable, primal: Callable, arguments: tuple[Argument, ...], constraints: Sequence[str] = ()
+) -> Programs:
     """The jaxprs of op, primal and their VJPs, at float32 and the arguments' (maybe symbolic) shapes.
+
+    `constraints` are inequalities of sizes, as "n >= 7", that decide what Python asks of them.
 
     Raises ValueError where the two return different structures, shapes or kinds of numbers, and whatever
     the two functions raise.
     """
-    scope = export.SymbolicScope()
+    scope = export.SymbolicScope(constraints)
     structs = [jax.ShapeDtypeStruct(a.shape(scope), a.dtype) for a in arguments]
     (mine, op_structure), (theirs, structure) = (_program(f, structs) for f in (op, primal))
     if op_structure != structure:

@@ -136,3 +136,43 @@ def test_a_mask_that_is_a_constant_array_is_known():
     wrong = with_rule(primal, lambda a, dy: (softmax_back(softmax(a[0]), dy),))
     assert prove_vjp(right, primal, "n 3 3").status == "proved"
     assert prove_vjp(wrong, primal, "n 3 3").status == "refuted"
+
+
+LOOPS = {  # what a loop over the rows does with one at a time, given and symbolic; primal, rule, shapes
+    "a sum of squares": (
+        lambda x: lax.fori_loop(0, x.shape[0], lambda i, s: s + x[i] ** 2, jnp.zeros_like(x[0])),
+        lambda a, dy: (2 * a[0] * dy,),
+        "6 D",
+    ),
+    "a slice": (
+        lambda x: lax.dynamic_slice(x, (1, 0), (2, x.shape[1])),
+        lambda a, dy: (jnp.pad(dy, ((1, 3), (0, 0))),),
+        "6 D",
+    ),
+    "written over": (
+        lambda x, y: lax.dynamic_update_slice(x, y, (9, 0)),  # moved back until it fits
+        lambda a, dy: (dy.at[4:].set(0.0), dy[4:]),
+        "6 D",
+        "2 D",
+    ),
+    "an element at a label": (
+        lambda x, i: x[i],
+        lambda a, dy: (jnp.zeros_like(a[0]).at[a[1]].add(dy), None),
+        "N D",
+        "int N:",
+    ),
+    "an element at a label, of few": (
+        lambda x, i: x[i],
+        lambda a, dy: (jnp.zeros_like(a[0]).at[a[1]].add(dy), None),
+        "6 3",
+        "int 6:",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_elements_at_starts_that_are_computed(name):
+    primal, backward, *shapes = LOOPS[name]
+    assert prove_vjp(with_rule(primal, backward), primal, *shapes).status == "proved"
+    wrong = with_rule(primal, lambda args, dy: (1.5 * backward(args, dy)[0], *backward(args, dy)[1:]))
+    assert prove_vjp(wrong, primal, *shapes).status == "refuted"

@@ -57,6 +57,7 @@ CASES = {
     "exp": (lambda x, y: jnp.exp(x - 2 * y) + jnp.exp(x / 2) * jnp.exp(x.sum(0) - 1), A, A),
     "expm1": (lambda x: jnp.expm1(x), A),
     "dynamic_slice": (lambda x: lax.dynamic_slice(x, (1, 9), (2, 3)), A),
+    "dynamic_update_slice": (lambda x: lax.dynamic_update_slice(x, x[:2, :2] ** 2, (9, 1)), A),
     "eq": (lambda x: jnp.where(lax.eq(3.0, 3.0), x, x * x), A),
     "gather": (lambda x: x[jnp.array([2, 0, -1]), :2] * x[1, jnp.array([1, 1])], A),
     "ge": (lambda x: jnp.where(lax.ge(3.0, 4.0), x, x * x), A),

@@ -42,7 +42,7 @@ def back_through_lstm(forgets):
     def backward(args, dys):
         (z, c), (dh, dc) = args, dys
         i, f, g, o = jnp.split(z, 4, axis=-1)
-        i, f, o, g = *map(jax.nn.sigmoid, (i, f, o)), jnp.tanh(g)
+        i, f, o, g = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o), jnp.tanh(g)
         t = jnp.tanh(f * c + i * g)
         dc = dc * (not forgets) + dh * o * (1 - t**2)
         gates = (dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g**2), dh * t * o * (1 - o))

@@ -383,3 +383,39 @@ def test_an_argument_may_have_the_name_of_a_size_that_the_prover_makes():
         return ((3 if k.shape[0] % 2 else 2) * dy,)
 
     assert prove_vjp(with_rule(primal, backward), primal, "n").status == "proved"
+
+
+INEQUALITIES = {
+    "N > 6": lambda x: x.shape[0] > 6,
+    "6 >= N": lambda x: x.shape[0] <= 6,
+    "N·D < 100": lambda x: x.size < 100,
+    "D > N": lambda x: x.shape[1] > x.shape[0],
+    "N + D > 20": lambda x: sum(x.shape) > 20,
+    "3 < N <= 9": lambda x: 3 < x.shape[0] <= 9,
+    "max(N, 4) = 4": lambda x: max(x.shape[0], 4) == 4,
+}
+
+
+@pytest.mark.family
+@pytest.mark.parametrize("name", INEQUALITIES)
+def test_a_branch_by_an_inequality_of_sizes_is_proved_both_ways(name):
+    """The program of each side; where it fails, at sizes that lie on it."""
+    condition = INEQUALITIES[name]
+
+    def centered(x):
+        return x - x.mean(0)
+
+    def backward(args, dy, factors):
+        factor = factors[0] if condition(*args) else factors[1]
+        return (dy - factor * (dy.mean(0) if condition(*args) else dy.sum(0) / dy.shape[0]),)
+
+    for factors, status in (((1, 1), "proved"), ((2, 1), "refuted"), ((1, 2), "refuted")):
+        op = with_rule(centered, lambda args, dy, factors=factors: backward(args, dy, factors))
+        proof = prove_vjp(op, centered, "N D")
+        assert proof.status == status, str(proof)
+
+
+def test_a_branch_that_is_refused_on_one_side_is_an_obligation():
+    proof = prove_vjp(lambda x: x + jnp.cbrt(0 * x) if x.shape[0] > 40 else x, lambda x: x, "n")
+    assert proof.status in ("conditional", "refused")
+    assert "n ≥ 41" in proof.claim or "cbrt" in proof.reason

@@ -21,7 +21,8 @@ class Array:
     `poly` is None where NaN, infinity or an integer that may wrap is an entry (`why` says which): such an
     array must be selected away.  With `kept`, an array of truth values over the same axes, an entry is −∞
     where it is 0, whatever `poly` is there (`bnjax.prove.masks`).  `narrowed` says that data were cast to
-    fewer bits on the way, which `poly` takes for the identity: no comparison may rest on that.
+    fewer bits on the way, which `poly` takes for the identity: no comparison may rest on that.  An array that
+    is `turned` round along some dimensions of it, where elements have no numbers, is known as it was before.
     """
 
     dims: Dims
@@ -31,6 +32,7 @@ class Array:
     why: str = "NaN or infinity"
     kept: Poly | None = None
     narrowed: bool = False
+    turned: "tuple[Array, frozenset[int]] | None" = None
 
     @property
     def axes(self) -> tuple[str, ...]:

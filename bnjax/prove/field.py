@@ -18,6 +18,7 @@ from bnjax.prove.algebra import INFINITESIMAL, Atom, Outside, Poly
 from bnjax.prove.definitions import Definitions
 from bnjax.prove.literals import Literal, reading, with_readings
 from bnjax.prove.monomials import Sum
+from bnjax.prove.positive_sums import has_a_positive_term
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.squares import square_part
 
@@ -83,6 +84,10 @@ class Field(Definitions):
         used += [str(f) for f in self.functions if f.name in claim]
         used += [f"{poly} > 0" for poly in self.assumed]  # else it would pass for one of every case
         return f"{claim}, where {', '.join(used)}" if used else claim
+
+    def sign(self, poly: Poly) -> int:
+        """The same, also of sums of which one term is known to be > 0."""
+        return super().sign(poly) or (POSITIVE if has_a_positive_term(self, poly) else UNKNOWN)
 
     def require_positive(self, poly: Poly, known: int = UNKNOWN) -> None:
         """The obligation poly > 0, which `known`, or the case that is looked at, may show."""

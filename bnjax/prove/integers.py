@@ -139,6 +139,9 @@ def _truth(field: Field, kind: str, difference: Poly) -> Poly:
             return known
         first = difference.terms[min(difference.terms, key=str)]
         difference = difference if first > 0 else -difference
+    elif difference.terms.get((), 0) > 0:  # i + 1 > j is what j > i is not
+        one = field.constant(1)
+        return one - field.apply(kind, one - difference, boolean=True)
     return field.apply(kind, difference, boolean=True)
 
 

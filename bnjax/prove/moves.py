@@ -20,6 +20,7 @@ from jax.extend.core import primitives as jaxs
 from bnjax.jaxprs import shaped
 from bnjax.prove.algebra import Outside, Poly
 from bnjax.prove.arrays import Array, elementwise, finite, in_one_axis, mapped
+from bnjax.prove.integers import exceeds, positions
 from bnjax.prove.signs import NONNEGATIVE
 from bnjax.prove.space import Size, Space
 from bnjax.prove.strides import is_among, is_cut
@@ -152,10 +153,25 @@ def _pad(space: Space, eqn: JaxprEqn, a: Array, value: Array) -> Array:
     return a
 
 
+def _before(a: Array) -> tuple[Array, frozenset[int]] | None:
+    """The array of the same dimensions of which it is one turned round, and along what."""
+    known = a.turned is not None and a.poly is None and a.turned[0].dims == a.dims
+    return a.turned if known else None
+
+
 def _rev(space: Space, eqn: JaxprEqn, a: Array) -> Array:
-    for axis in eqn.params["dimensions"]:
-        size = given_size(a, int(axis))
-        a = moved(space, a, int(axis), np.eye(size, dtype=int)[::-1])
+    """Along an axis whose size is a symbol it is known as what it was before it was turned round."""
+    axes = frozenset(map(int, eqn.params["dimensions"]))
+    turned = _before(a)
+    if turned is not None and turned[1] == axes:
+        return turned[0]
+    before = a
+    for axis in axes:
+        if all(size.isdigit() for size in a.dims[axis]):
+            a = moved(space, a, axis, np.eye(given_size(a, axis), dtype=int)[::-1])
+        else:
+            why = f"an array that is turned round along {'·'.join(a.dims[axis])}"
+            return Array(before.dims, None, why=why, turned=(before, axes))
     return a
 
 
@@ -202,11 +218,30 @@ def _split(space: Space, eqn: JaxprEqn, a: Array) -> list[Array]:
 
 
 def _cumsum(space: Space, eqn: JaxprEqn, a: Array) -> Array:
-    axis = int(eqn.params["axis"])
-    size = given_size(a, axis)
-    matrix = np.tri(size, dtype=int)
-    result = moved(space, a, axis, matrix.T if eqn.params["reverse"] else matrix)
+    axis, reverse = int(eqn.params["axis"]), bool(eqn.params["reverse"])
+    turned = _before(a)
+    if turned is not None:  # the sum from the other end, turned round
+        before, axes = turned
+        return replace(a, turned=(_cumulated(space, before, axis, reverse != (axis in axes)), axes))
+    return _cumulated(space, a, axis, reverse)
+
+
+def _cumulated(space: Space, a: Array, axis: int, reverse: bool) -> Array:
+    if len(a.dims[axis]) == 1 and not a.dims[axis][0].isdigit():
+        return _cumulated_over_symbol(space, a, axis, reverse)
+    matrix = np.tri(given_size(a, axis), dtype=int)
+    result = moved(space, a, axis, matrix.T if reverse else matrix)
     return Array(result.dims, result.poly, a.sign)  # a sum of at least one element
+
+
+def _cumulated_over_symbol(space: Space, a: Array, axis: int, reverse: bool) -> Array:
+    """Σ_s [s ≤ t]·a_s, with t the axis and s one after all others."""
+    field, (size,), (here,) = space.field, a.dims[axis], a.positions()[axis]
+    there = len(a.axes)
+    step = positions(field, size, there) - positions(field, size, here)
+    weights = field.constant(1) - exceeds(field, -step if reverse else step)
+    poly = weights * field.rename(finite(a), {here: there})
+    return Array(a.dims, field.reduce(field.total(poly, there, size)), a.sign)
 
 
 def _stack(space: Space, eqn: JaxprEqn, *arrays: Array) -> Array:

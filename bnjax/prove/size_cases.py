@@ -328,8 +328,8 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str], region: tuple[str,
     except ENDS:
         raise
     except BaseException as error:  # the user's code, at shapes it may never have seen
-        proof = Proof("refused", "", reason=f"tracing failed: {one_line(error)}")
-        unclear = both_ways(str(error))
+        message = one_line(error)
+        proof, unclear = Proof("refused", "", reason=f"tracing failed: {message}"), both_ways(message)
         return Piece(sizes, proof, questions=tuple(questions), region=region, unclear=unclear)
     if seen.general is not None and seen.shown and is_instance(programs, seen.general, sizes):
         return Piece(sizes, Proof("proved", ""), questions=tuple(questions), programs=programs)

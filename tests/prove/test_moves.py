@@ -123,7 +123,6 @@ def test_moves_are_proved_for_every_batch(name):
 @pytest.mark.parametrize(
     ("function", "shape", "word"),
     [
-        (lambda x: lax.cumsum(x, 0), "N 3", "along N"),
         (lambda x: lax.rev(x, (0,)), "N 3", "along N"),
         (lambda x: jnp.concatenate([x, x[0][None]], 0), "N 3", "along N"),
         (lambda x: lax.pad(x, 1.0, ((0, 0, 0), (1, 0, 0))), "N 3", "padding"),

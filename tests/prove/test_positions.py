@@ -84,9 +84,7 @@ def back_through_attention(turned):
 
 @pytest.mark.thorough
 def test_a_causal_mask_of_a_symbolic_size_is_not_written_out_where_it_is_large():
-    """On condition that a row of what it keeps does not sum to 0: that each row keeps itself is not seen."""
     proof = prove_vjp(with_rule(attention, back_through_attention(False)), attention, "T D", "T D", "T E")
-    assert proof.status == "conditional"
-    assert all("≠ 0" in o.claim or "> 0" in o.claim for o in proof.obligations if not o.discharged)
+    assert proof.status == "proved"
     wrong = with_rule(attention, back_through_attention(True))
     assert prove_vjp(wrong, attention, "T D", "T D", "T E").status == "refuted"

@@ -62,6 +62,7 @@ CASES = {  # primal, right, wrong, shape
 }
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", CASES)
 def test_the_right_rule_is_proved_and_the_wrong_one_refuted(name):
     primal, right, wrong, shape = CASES[name]

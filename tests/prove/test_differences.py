@@ -72,6 +72,7 @@ CASES = {  # primal, right, wrong, shapes
 }
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", CASES)
 def test_a_wrong_rule_is_refuted_by_what_it_returns(name):
     primal, _, wrong, *shapes = CASES[name]
@@ -89,6 +90,7 @@ def test_a_wrong_rule_is_refuted_by_what_it_returns(name):
     assert float(back[found.index]) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", CASES)
 def test_a_right_rule_is_refused(name):
     primal, right, _, *shapes = CASES[name]

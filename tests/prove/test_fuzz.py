@@ -398,6 +398,7 @@ def test_no_verdict_is_wrong_on_twelve_pairs():
     assert sum(status == "refuted" for status, _ in results) >= 3
 
 
+@pytest.mark.thorough
 def test_no_verdict_is_wrong_on_six_pairs_of_what_networks_are_made_of():
     results = [judge(seed) for seed in range(NETWORKS, NETWORKS + 6)]
     assert {"proved", "refuted"} <= {status for status, _ in results}

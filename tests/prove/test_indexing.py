@@ -170,6 +170,7 @@ LOOPS = {  # what a loop over the rows does with one at a time, given and symbol
 }
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", LOOPS)
 def test_elements_at_starts_that_are_computed(name):
     primal, backward, *shapes = LOOPS[name]

@@ -277,6 +277,7 @@ SOFTMAXES = {
 }
 
 
+@pytest.mark.family
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", SOFTMAXES)
 def test_a_rule_behind_a_mask_is_proved_with_the_mask(name):

@@ -13,6 +13,7 @@ MASKS = {  # row, column: what is kept, and whether each row keeps itself
 }
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", MASKS)
 def test_a_mean_of_what_a_mask_keeps_is_defined(name):
     keeps, defined = MASKS[name]

@@ -16,7 +16,7 @@ from bnjax.prove.exact import Arithmetic, evaluate
 from bnjax.prove.limits import ENDS
 from bnjax.prove.proof import Counterexample
 from bnjax.prove.reals import Constant, Enclosure, NotEvaluated, disjoint, enclosure
-from bnjax.prove.sizes import Sizes, searched
+from bnjax.prove.sizes import Sizes, is_inside, searched
 from bnjax.prove.tracing import Argument
 from bnjax.prove.trials import (
     Number,
@@ -80,16 +80,19 @@ def is_decided_somewhere(
     arguments: Sequence[Argument],
     deadline: float,
     cases: Sequence[Sizes] = (),
+    region: Sequence[str] = (),
 ) -> bool:
     """Whether a point is found at which no two numbers that are compared are equal.
 
-    Of sizes that are `cases`, where another program may be traced, it is not taken, unless all are.
+    Of sizes that are `cases`, where another program may be traced, it is not taken, unless all are; of those
+    outside of the `region` never.
     """
     symbols = sorted(set().union(*(a.symbols() for a in arguments)))
-    every = searched(symbols)
+    every = [sizes for sizes in (*searched(symbols), *cases) if is_inside(region, sizes)]
     tried = [assigned for assigned in every if assigned not in cases] or every
     small = [v for sizes in tried[:_FEWER] for v in views(op, primal, at(arguments, sizes))]
-    large = [] if small else views(op, primal, at(arguments, dict.fromkeys(symbols, 1)), _MOST)
+    least = sorted(every, key=lambda sizes: math.prod(sizes.values()))[:1]
+    large = [] if small else [v for sizes in least for v in views(op, primal, at(arguments, sizes), _MOST)]
     for view in small or large[:1]:
         for seed in range(2 * _FEWER):
             if time.monotonic() > deadline:

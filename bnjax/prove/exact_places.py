@@ -75,10 +75,16 @@ def _scattered(
     return result.reshape(a.shape)
 
 
+def _clamped(starts: Sequence[np.ndarray], shape: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """Where a slice starts that is moved back until it fits: one below 0 is not counted from the end."""
+    bounds = zip(starts, shape, sizes, strict=False)
+    return [min(max(int(start), 0), full - int(size)) for start, full, size in bounds]
+
+
 def _sliced(eqn: JaxprEqn, arithmetic: Any, a: np.ndarray, *starts: np.ndarray) -> np.ndarray:
     numbers = lax.dynamic_slice(
         jnp.asarray(_numbered(a)),
-        [_as_indices(eqn, 1 + k, start) for k, start in enumerate(starts)],
+        _clamped(starts, a.shape, eqn.params["slice_sizes"]),
         eqn.params["slice_sizes"],
     )
     return _picked(a, numbers)
@@ -90,7 +96,7 @@ def _written_over(
     numbers = lax.dynamic_update_slice(
         jnp.asarray(_numbered(a)),
         jnp.asarray(_numbered(update) + a.size),
-        [_as_indices(eqn, 2 + k, start) for k, start in enumerate(starts)],
+        _clamped(starts, a.shape, update.shape),
     )
     return _picked(np.concatenate([a.ravel(), update.ravel()]), numbers)
 

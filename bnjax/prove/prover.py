@@ -10,6 +10,8 @@ from bnjax.prove.proof import Proof, claim
 from bnjax.prove.size_cases import DUALITY, Examination, examine, refusal
 from bnjax.prove.tracing import check_count, parse_arguments, without_custom_rules
 
+_LARGE = 100  # a size beyond which kinks are not looked at
+_EQUAL = "no point was found at which all numbers are defined, and none that are compared are equal"
 _UNSEEN = (
     "evaluated exactly, {} differs, but in float64 it does not: is a literal the rounded value of what the "
     "other program computes (0.333 beside 1/3, 0.1342 beside 3·0.0447), or is there a branch on the dtype, "
@@ -91,10 +93,14 @@ def prove_vjp(
 
 def _off_thin_kinks(seen: Examination) -> Examination:
     """The same, unless no point is found that lies on no kink: then the proof might be of nothing."""
-    asked = (seen.op, seen.primal, seen.arguments, seen.deadline, seen.suspects)
-    if seen.compares and not is_decided_somewhere(*asked):
-        reason = "no point was found at which all numbers are defined, and none that are compared are equal"
-        seen.proof = replace(seen.proof, status="refused", reason=reason)
+    for sizes, region in seen.compares:
+        arguments = tuple(a.at(sizes) for a in seen.arguments)
+        given = [size for size in sizes.values() if isinstance(size, int)]
+        looked_at = 1 not in given and max(given, default=0) <= _LARGE  # at 1 an element is its mean
+        asked = (seen.op, seen.primal, arguments, seen.deadline, seen.suspects, region)
+        if looked_at and not is_decided_somewhere(*asked):
+            seen.proof = replace(seen.proof, status="refused", reason=_EQUAL)
+            break
     return seen
 
 

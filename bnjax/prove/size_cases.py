@@ -69,6 +69,8 @@ class Piece(NamedTuple):
 class Examination:
     """What is known so far of two functions; `suspects` are numbers for sizes at which they may differ.
 
+    `compares` are the sizes, and regions of them, at which a truth value depends on the data.
+
     With `reads_quotients`, literals that are rounded quotients are taken for them where that helps.
     """
 
@@ -82,7 +84,7 @@ class Examination:
     numbers: list[dict[str, int]] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     general: Programs | None = None  # traced at symbolic sizes, where it is proved of each of them
-    compares: bool = False  # whether a truth value depends on the data
+    compares: list[tuple[Mapping[str, int | str], tuple[str, ...]]] = field(default_factory=list)
 
     @property
     def symbols(self) -> list[str]:
@@ -345,7 +347,8 @@ def _piece(seen: Examination, sizes: Mapping[str, int | str], region: tuple[str,
     if failing == DUALITY and not _symbols(sizes) and _agrees_without_custom_rules(seen, arguments):
         failing = ""
     left_out = kinks.left_out(derivation.field)
-    seen.compares |= bool(left_out)
+    if left_out:
+        seen.compares.append((sizes, region))
     # a comparison of sizes has another outcome at some; what is thin at most of them may not be at others
     thin = [f for f in derivation.field.functions if f.name in left_out]
     apart = [sizes for f in thin for sizes in exceptions(derivation.field, f)]

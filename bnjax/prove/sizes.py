@@ -49,6 +49,12 @@ def value(expression: str, sizes: Sizes) -> int:
     return eval(expression.replace("^", "**"), {"__builtins__": {}, **_FUNCTIONS}, dict(sizes))
 
 
+def is_inside(region: Sequence[str], sizes: Sizes) -> bool:
+    """Whether sizes fulfil inequalities, each "a >= b"."""
+    sides = (inequality.split(" >= ") for inequality in region)
+    return all(value(larger, sizes) >= value(smaller, sizes) for larger, smaller in sides)
+
+
 def solutions(expression: str, symbols: Sequence[str], limit: int = 3) -> list[dict[str, int]]:
     """The smallest sizes, of some, at which a size expression is 0; symbols that are not in it are 2."""
     used = [symbol for symbol in symbols if re.search(rf"\b{symbol}\b", expression)]

@@ -49,7 +49,8 @@ def exceptions(field: Field, function: Function) -> list[dict[str, int]]:
     gap = _of_one_size(field, _gap(field, function))
     assert gap is not None, "it is thin at most sizes"
     symbols = sorted(s for s in _sizes_in_sums(field, gap.poly) if not s.isdigit())
-    found: list[dict[str, int]] = []
+    hidden = sorted(_sizes_inside(field, gap.poly))
+    found = [{size: number} for size in hidden for number in range(1, _SUMS + 1)]
     for count in range(1, len(symbols) + 1):
         for chosen in itertools.combinations(symbols, count):
             for numbers in itertools.product(range(1, _SUMS + 1), repeat=count):
@@ -110,6 +111,23 @@ def _sizes_in_sums(field: Field, poly: Poly) -> set[str]:
     """The sizes that a polynomial is another for, not only longer."""
     sums = {size for m in poly.terms for f, _ in m if isinstance(f, Sum) for size in f.sizes}
     return sums | {name for name in poly.names() if field.atoms[name].size}
+
+
+def _sizes_inside(field: Field, poly: Poly) -> set[str]:
+    """Of sums inside of its atoms: at few elements exp(Σ_i x_i) is exp(x), and sin(Σ_i x_i − x) is 0.
+
+    What is positive, and the only one of its kind, is equal to nothing.
+    """
+    made_of = {f.name: (f.kind, f.argument) for f in field.functions}
+    made_of |= {d.name: (str(d.power), d.value) for d in field.definitions}
+    kinds = [made_of[name][0] for name in poly.names() & made_of.keys()]
+    sizes: set[str] = set()
+    for name in poly.names() & made_of.keys():
+        if kinds.count(made_of[name][0]) > 1 or not field.atoms[name].positive:
+            within = (made_of[part][1] for part in field.inside({name}) if part in made_of)
+            sums = (f for value in within for m in value.terms for f, _ in m if isinstance(f, Sum))
+            sizes |= {size for f in sums for size in f.sizes if not size.isdigit()}
+    return sizes
 
 
 def _is_somewhere_nonzero(field: Field, gap: _Gap, numbers: Mapping[str, int]) -> bool:

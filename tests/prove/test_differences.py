@@ -119,6 +119,57 @@ def test_what_differs_by_rounding_or_at_a_jump_is_not_refuted():
     assert prove_vjp(with_rule(pairs, to_the_first), pairs, "3").status == "refused"
 
 
+def beside_lgamma(function):
+    """Together with what is not evaluated exactly; its rule with that of `function`."""
+
+    def primal(x, y):
+        return function(x) + jax.scipy.special.gammaln(1.5 + y * y)
+
+    def with_slope(backward):
+        def whole(args, dy):
+            x, y = args
+            return backward(x, dy), jnp.sum(dy) * 2 * y * jax.scipy.special.digamma(1.5 + y * y)
+
+        return with_rule(primal, whole)
+
+    return primal, with_slope
+
+
+@pytest.mark.family
+@pytest.mark.parametrize(
+    ("function", "backward"),
+    [
+        (lambda x: jnp.sum(jax.nn.softmax(x)), lambda x, dy: 0 * x),
+        (lambda x: jnp.linalg.norm(x / jnp.linalg.norm(x)), lambda x, dy: 0 * x),
+        (
+            lambda x: jax.nn.sigmoid(10 * x),
+            lambda x, dy: 10 * dy * jax.nn.sigmoid(10 * x) * jax.nn.sigmoid(-10 * x),
+        ),
+    ],
+    ids=["softmax", "norm", "saturated"],
+)
+def test_what_is_rounding_beside_other_numbers_is_no_refutation(function, backward):
+    primal, with_slope = beside_lgamma(function)
+    assert prove_vjp(with_slope(backward), primal, "3", "").status == "refused"
+    wrong = with_slope(lambda x, dy: backward(x, dy) + 0.01 * dy)
+    assert prove_vjp(wrong, primal, "3", "").status == "refuted"
+
+
+def test_another_program_in_float64_is_no_refutation():
+    """The claim is of what is traced, in float32."""
+    primal, with_slope = beside_lgamma(lambda x: x * x)
+    op = with_slope(lambda x, dy: dy * 2 * x * (1 if x.dtype == jnp.float32 else 2))
+    assert prove_vjp(op, primal, "3", "").status == "refused"
+
+
+def test_a_start_below_zero_is_moved_to_zero_when_evaluated_exactly():
+    def first(x):
+        return jax.lax.dynamic_slice(x, (-x.shape[0] - 1,), (1,))
+
+    op = with_rule(first, lambda args, dy: (jnp.zeros_like(args[0]).at[0].set(dy[0]),))
+    assert "evaluated exactly" not in prove_vjp(op, first, "N").reason
+
+
 def test_a_value_that_differs_is_refuted():
     op = with_rule(lambda x: jnp.sort(x)[::-1], lambda args, dy: (0 * args[0],))
     proof = prove_vjp(op, sort, "3")

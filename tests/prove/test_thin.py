@@ -153,6 +153,52 @@ def test_a_one_pass_variance_that_is_clipped_has_a_thin_kink(sign):
     assert proof.status == ("proved" if sign > 0 else "refuted"), str(proof)
 
 
+@pytest.mark.family
+@pytest.mark.parametrize(
+    "equal_at_one",
+    [
+        lambda x: jnp.exp(x.sum()) - jnp.exp(x),
+        lambda x: jnp.sin(x.sum() - x),
+        lambda x: jnp.tanh(x.sum()) - jnp.tanh(x),
+        lambda x: jnp.sqrt(1 + x.sum() ** 2) - jnp.sqrt(1 + x * x),
+        lambda x: jnp.arctan(x.sum() ** 2 - (x * x).sum()),
+    ],
+)
+def test_what_a_sum_inside_of_a_function_makes_equal_is_no_kink(equal_at_one):
+    """At n = 1 the sum is its element, and the primal x for every x."""
+
+    def primal(x):
+        return jnp.where(equal_at_one(x) > 0, x, 2 * x)
+
+    def backward(args, dy):
+        return (jnp.where(equal_at_one(args[0]) >= 0, dy, 2 * dy),)
+
+    assert prove_vjp(with_rule(primal, backward), primal, "n").status in ("refused", "refuted")
+
+
+@pytest.mark.parametrize(
+    "tied",
+    [
+        lambda x: jnp.sin(x[:, None] - x),
+        lambda x: jnp.tanh(x[:, None] * x) - jnp.tanh(x * x)[:, None],
+        lambda x: (jnp.sin(2 * x) - 2 * jnp.sin(x) * jnp.cos(x))[:, None],
+    ],
+)
+def test_a_comparison_is_decided_somewhere_in_its_region(tied):
+    """Where n ≥ 6 there are ties for all data; that it is decided below says nothing."""
+
+    def primal(x):
+        if x.shape[0] < 6:
+            return 2 * x
+        return jnp.where(tied(x) > 0, x[:, None], 2 * x[:, None]).sum(1)
+
+    def backward(args, dy):
+        (x,) = args
+        return (2 * dy if x.shape[0] < 6 else dy * jnp.where(tied(x) >= 0, 1, 2).sum(1),)
+
+    assert prove_vjp(with_rule(primal, backward), primal, "n").status in ("refused", "refuted")
+
+
 def test_a_kink_of_one_size_is_named():
     def primal(x):
         return jnp.maximum(x, 0) if x.shape[0] == 2 else x

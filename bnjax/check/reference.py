@@ -74,8 +74,8 @@ class Reference:
         """The same with kinks taken in; None where there are none."""
         return None if self.wider is None else self.wider()
 
-    def looser(self, times: float) -> "Reference":
-        """With so many times the room at kinks, for a rule that takes all ties by one convention.
+    def silent_at_kinks(self) -> "Reference":
+        """With nothing said of each number at a kink, for a rule that takes all ties by one convention.
 
         Of several in one sum, as the nearest of equal points is for each other point, it takes the first
         everywhere; what moves the points brings that about for some and not for others.
@@ -86,10 +86,9 @@ class Reference:
             assert wide is not None
 
             def room(ball: Ball, wide: Ball) -> Any:
-                half = radius(wide) - radius(ball)
                 axes = tuple(range(1, ball.value.ndim))
                 row = np.max(abs(ball.value), axis=axes, keepdims=True, initial=0)
-                return np.where(half > _JUMP * row, (times - 1) * half, 0)
+                return np.where(radius(wide) - radius(ball) > _JUMP * row, np.inf, 0)
 
             return wide._roomier(list(map(room, self.cotangents, wide.cotangents)))
 

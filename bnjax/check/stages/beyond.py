@@ -15,8 +15,6 @@ from bnjax.check.programs import Outcome
 from bnjax.check.report import Finding
 from bnjax.check.stages.wide import of_setting
 
-_TIES = 3  # times the room at kinks
-
 
 def cases(exam: Examination) -> Iterator[Case]:
     """The points beyond the setting of the most elements, each beside its ordinary numbers."""
@@ -31,8 +29,8 @@ def cases(exam: Examination) -> Iterator[Case]:
         hold = compare.holding(far or positive)
         judge = hold
         if exam.kinks and kind.equal:
-            ties = np.inf if kind.only is not None else _TIES  # of all its numbers, or of a few
-            judge, expected = partial(_judge, hold=hold), expected.looser(ties)
+            judge = partial(_judge, hold=hold)
+            expected = expected if kind.only is None else expected.silent_at_kinks()
         yield Case("value", point, program, point.arguments, expected, judge, failing(), exam.narrow)
 
 

@@ -42,10 +42,12 @@ class Counterexample:
     def __str__(self) -> str:
         inputs = ", ".join(f"{name} = {_text(value)}" for name, value in self.point.items())
         place = f"[{', '.join(map(str, self.index))}]" if self.index else ""
-        seen = "" if self.float64 is None else " (in float64: {:.12g} and {:.12g})".format(*self.float64)
-        values = f"the op gives {_number(self.got)}, the primal {_number(self.expected)}"
-        if self.float64 is not None and self.got is None:
-            values, seen = "the op gives {:.12g}, the primal {:.12g}".format(*self.float64), " (in float64)"
+        if self.float64 is not None and (self.got is None or self.expected is None):
+            mine, theirs, seen = *(f"{number:.12g}" for number in self.float64), " (in float64)"
+        else:
+            mine, theirs = _number(self.got), _number(self.expected)
+            seen = "" if self.float64 is None else " (in float64: {:.12g} and {:.12g})".format(*self.float64)
+        values = f"the op gives {mine}, the primal {theirs}"
         return f"counterexample: {inputs}\n  {self.what}{place}: {values}{seen}"
 
 
@@ -166,8 +168,6 @@ def _numbers(traced: Sequence[Mapping[str, int]]) -> str:
 
 
 def _number(value) -> str:
-    if value is None:
-        return "what is not evaluated exactly"
     return str(value) if isinstance(value, Fraction) else f"{float(value[0]):.12g}… (irrational)"
 
 

@@ -14,10 +14,10 @@ from jax.extend.core import primitives as jaxs
 
 from bnjax.jaxprs import shaped
 from bnjax.prove.algebra import Outside, Poly, entries_of
-from bnjax.prove.arrays import Array, aligned, elementwise, finite
-from bnjax.prove.comparisons import above, by_cases, larger, largest, zero
+from bnjax.prove.arrays import Array, aligned, elementwise, finite, summed
+from bnjax.prove.comparisons import above, by_cases, larger, largest, the_entry, zero
 from bnjax.prove.field import Field
-from bnjax.prove.integers import as_table, equal, exceeds, numbers
+from bnjax.prove.integers import as_table, equal, exceeds, numbers, positions
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.space import Space
 
@@ -213,6 +213,34 @@ def _reduce_min(space: Space, eqn: JaxprEqn, a: Array) -> Array:
     return Array(result.dims, -finite(result), a.sign)
 
 
+def _argmax(space: Space, eqn: JaxprEqn, a: Array) -> Array:
+    return _place_of_largest(space, eqn, a, finite(a))
+
+
+def _argmin(space: Space, eqn: JaxprEqn, a: Array) -> Array:
+    return _place_of_largest(space, eqn, a, -finite(a))
+
+
+def _place_of_largest(space: Space, eqn: JaxprEqn, a: Array, poly: Poly) -> Array:
+    """Where the largest value is, the first of several: a label, Σ_j A_j·ι[j] with the A of `largest`."""
+    field, (axis,) = space.field, eqn.params["axes"]
+    if not jnp.issubdtype(shaped(eqn.invars[0]).dtype, jnp.floating):
+        raise Outside("the place of the largest of integers")
+    if len(a.dims[axis]) > 1:
+        raise Outside(f"the place of the largest along {'·'.join(a.dims[axis])}, an axis that is merged")
+    poly = field.reduce(poly)
+    over = _varying(a, poly, {axis})
+    result = field.constant(0)
+    for index, size in over.items():
+        truth = largest(field, poly, over)
+        name, indices = the_entry(truth)
+        field.pick(name, indices.index(index))
+        result = field.reduce(truth * positions(field, size, index))
+    if not over:
+        _rests_on_no_cast(result, a)
+    return summed(space, Array(a.dims, result, NONNEGATIVE), {axis})
+
+
 def taken_over(space: Space, a: Array, axes: set[int]) -> Poly:
     """1 where the value that is taken for the largest over some dimensions is, else 0."""
     poly = space.field.reduce(finite(a))
@@ -254,6 +282,8 @@ def _is_finite(space: Space, eqn: JaxprEqn, a: Array) -> Array:
 
 CHOICES: dict[Primitive, Rule] = {
     jaxs.abs_p: _abs,
+    jaxs.argmax_p: _argmax,
+    jaxs.argmin_p: _argmin,
     jaxs.clamp_p: _clamp,
     jaxs.eq_p: _comparison("eq"),
     jaxs.ge_p: _comparison("ge"),

@@ -1,19 +1,19 @@
 r"""Comparisons of data: which of p > 0, p = 0 and p < 0 holds is a pair of truth values of its own.
 
 [p > 0] and [p = 0] are boolean atoms P and Z, for p up to a positive factor, and [p < 0] is 1 − P − Z: every
-comparison is one of these exactly, at each point, on the kink p = 0 too.  The largest of p_j over j is
-Σ_j A_j·p_j with one A_j = 1 (of several that are largest, any), and p_j equals it where A_j + T_j = 1, with
-T_j = 1 for another that is largest.  A function of a value that contains truth values is taken apart, case
-by case, each under what the case implies.
+comparison is one of these exactly, at each point, on the kink p = 0 too.  The largest of p_j over j is Σ_j
+A_j·p_j with one A_j = 1 (of several that are largest, the first), and p_j equals it where A_j + T_j = 1, with
+T_j = 1 for another that is largest.  Where the largest is, is Σ_j A_j·j.  A function of a value that contains
+truth values is taken apart, case by case, each under what the case implies.
 
 Where p is zero for equal indices alone, as x_i − x_j is at i = j, [p = 0] is δ_ij + (1 − δ_ij)·Z and [p > 0]
 is (1 − δ_ij)·P: there it is no comparison of data.
 
 Why it is sound.  All of this holds at every point.  Only the derivative needs more: a truth value has none
 where it changes.  So what was shown of a derivative holds where no truth value of the primal changes nearby:
-off the kinks.  The set p = 0 is such a thin one only where p is analytic for all reals, and not zero
-everywhere (`bnjax.prove.thin`); of any other nothing is left out, and both cases are shown.  Of numbers that
-are largest together, and nearby too, the derivatives are the same, whichever is taken.
+off the kinks.  The set p = 0 is such a thin one only where p is analytic for all reals, or made of such by
+cases, and not zero everywhere (`bnjax.prove.thin`); of any other nothing is left out, and both cases are
+shown.  Of numbers that are largest together, nearby too, the derivatives are the same, whichever is taken.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,6 +53,11 @@ def zero(field: Field, poly: Poly) -> Poly:
 
 def _above(field: Field, poly: Poly) -> Poly:
     poly = _read(field, field.split(poly)[0])
+    tie = _tie(field, -poly)
+    if tie is not None:
+        return field.constant(1) - tie
+    if _tie(field, poly) is not None:
+        return field.constant(0)
     choice = _choice(field, poly)
     if choice is not None:
         return _by_choice(field, poly, choice, lambda case: above(field, case))
@@ -67,11 +72,6 @@ def _above(field: Field, poly: Poly) -> Poly:
         return by_cases(field, poly, lambda case: above(field, case))
     if field.sign(poly) >= NONNEGATIVE:
         return field.constant(1) - zero(field, poly)
-    tie = _tie(field, -poly)
-    if tie is not None:
-        return field.constant(1) - tie
-    if _tie(field, poly) is not None:
-        return field.constant(0)
     scaled, flipped = _normal(field, poly)
     truth, null = (field.apply(kind, scaled, boolean=True) for kind in (ABOVE, ZERO))
     return apart(field, scaled) * (field.constant(1) - truth - null if flipped else truth)
@@ -79,6 +79,9 @@ def _above(field: Field, poly: Poly) -> Poly:
 
 def _zero(field: Field, poly: Poly) -> Poly:
     poly = _read(field, field.split(poly)[0])
+    tie = _tie(field, poly) or _tie(field, -poly)
+    if tie is not None:
+        return tie
     choice = _choice(field, poly)
     if choice is not None:
         return _by_choice(field, poly, choice, lambda case: zero(field, case))
@@ -91,9 +94,6 @@ def _zero(field: Field, poly: Poly) -> Poly:
         return field.constant(0)
     if _boolean(field, poly) is not None:
         return by_cases(field, poly, lambda case: zero(field, case))
-    tie = _tie(field, poly) or _tie(field, -poly)
-    if tie is not None:
-        return tie
     scaled, _ = _normal(field, poly)
     elsewhere = apart(field, scaled)
     return field.constant(1) - elsewhere + elsewhere * field.apply(ZERO, scaled, boolean=True)

@@ -131,6 +131,12 @@ class Definitions(Tables):
         self.functions[place] = replace(self.functions[place], rule=rule)
         self._reduced.clear()
 
+    def pick(self, name: str, place: int) -> None:
+        """Say of a truth value that it is 1 once along an index: where it is, makes cases (`comparisons`)."""
+        self.single.add((name, place))
+        self._choices.add(name)
+        self._reduced.clear()
+
     def relate(self, name: str, rule: Rule) -> None:
         """Add a rule that holds of an atom which is not defined."""
         self.relations[name] = rule

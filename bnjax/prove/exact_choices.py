@@ -73,13 +73,13 @@ def extreme_of(pick: Callable) -> Callable:
 
 
 def place_of(pick: Callable) -> Callable:
-    """Where the largest or the smallest along an axis is; equal ones decide nothing."""
+    """Where the largest or the smallest along an axis is: the first of equal ones, which are constants."""
 
     def rule(eqn: JaxprEqn, arithmetic: Any, a: np.ndarray) -> np.ndarray:
         rows = np.moveaxis(a, eqn.params["axes"][0], -1)
         result = np.empty(rows.shape[:-1], object)
         for index in np.ndindex(result.shape):
-            best = functools.reduce(pick, rows[index])
+            best = functools.reduce(lambda first, value: pick(value, first), rows[index])
             result[index] = Constant(next(k for k, value in enumerate(rows[index]) if value is best))
         return result
 

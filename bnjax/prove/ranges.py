@@ -44,6 +44,8 @@ def _fitted(eqn: JaxprEqn, operands: list[Array], result: Array) -> Range:
     dtype = shaped(eqn.outvars[0]).dtype
     if eqn.primitive is dim_as_value_p:
         low, high = (1 if result.sign == POSITIVE else -_SIZE), _SIZE
+    elif eqn.primitive in (jaxs.argmax_p, jaxs.argmin_p):
+        low, high = 0, _last(shaped(eqn.invars[0]).shape[eqn.params["axes"][0]])
     elif eqn.primitive not in _RANGES:
         raise Outside(f"arithmetic on {dtype}, which may wrap")
     else:

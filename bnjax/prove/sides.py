@@ -50,12 +50,17 @@ def lie_between(field: Field, pairs: Sequence[Pair], touched: Sequence[Function]
 
     Args:
       pairs: the hand cotangents and the references, which are equal off the kinks.
-      touched: the functions [p = 0] that their differences contain.
+      touched: the functions [p = 0], and ties, that their differences contain.
       off: the question off the kinks.
     """
-    if any(f.kind != ZERO for f in touched):
-        return False
     everywhere = Question(off.linear)
+    ties = frozenset(f.name for f in touched if f.kind != ZERO)
+    if ties:  # each of the others is taken as on the side where the first of the largest is larger
+        pairs = [(hand, without(field, other, ties)) for hand, other in pairs]
+        left = set().union(*(names_in(field.reduce(hand - other)) for hand, other in pairs))
+        touched = [f for f in touched if f.name in left]
+        if ties & left:
+            return False
     for up in _directions(field, touched):
         if all(vanishes(field, hand - _on_the_side(field, other, up), everywhere) for hand, other in pairs):
             return True

@@ -1,6 +1,7 @@
 """Which comparisons change on a thin set alone: so small that a derivative may be left out on it.
 
-The set p = 0 is thin where p is analytic for all reals, and not zero everywhere.  Whether it is depends on
+The set p = 0 is thin where p is analytic for all reals, and not zero everywhere; and where p is one of a few
+functions at each point, as |x| and a largest value are, if each of them is such.  Whether it is depends on
 the sizes (x_i minus the mean is 0 at n = 1) and on the indices (x_i − x_j is 0 at i = j).
 """
 
@@ -10,15 +11,17 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from bnjax.prove.algebra import Poly
-from bnjax.prove.comparisons import LARGEST, TIE, reduced_places
+from bnjax.prove.comparisons import LARGEST, TIE, at_values, reduced_places
 from bnjax.prove.definitions import Function
 from bnjax.prove.diagonals import Pairs, arrangements, merged, zero_where_equal
 from bnjax.prove.field import Field
 from bnjax.prove.functions import function_of
-from bnjax.prove.monomials import Entry, Monomial, Sum, entries_of
+from bnjax.prove.monomials import Entry, Monomial, Sum, entries_of, flatten, reindexed
 from bnjax.prove.positions import at_each, free_sizes
 from bnjax.prove.signs import POSITIVE
 
+_SLOTS = 8  # over which a largest value is taken, at most
+_TRUTHS = 6  # that a comparison's argument may be made of
 _SUMS = 3  # multiplied with each other in what is 0 on a thin set; and the sizes that are written out
 
 
@@ -38,16 +41,22 @@ class _Gap(NamedTuple):
 def is_thin(field: Field, function: Function) -> bool:
     """Whether a comparison, or which number is the largest, changes on a thin set alone, at most sizes."""
     if function.name not in field.thin:
-        gap = _gap(field, function)
-        part = _of_one_size(field, gap) if _are_analytic(field, gap.poly) else None
-        field.thin[function.name] = part is not None and _is_somewhere_nonzero(field, part, {})
+        parts = (_analytic_part(field, piece) for piece in _pieces(field, _gap(field, function)))
+        field.thin[function.name] = all(part and _is_somewhere_nonzero(field, part, {}) for part in parts)
     return field.thin[function.name]
 
 
 def exceptions(field: Field, function: Function) -> list[dict[str, int]]:
     """Sizes at which it may not, though it is thin at others: numbers for some of the symbols."""
-    gap = _of_one_size(field, _gap(field, function))
-    assert gap is not None, "it is thin at most sizes"
+    found: list[dict[str, int]] = []
+    for piece in _pieces(field, _gap(field, function)):
+        gap = _analytic_part(field, piece)
+        assert gap is not None, "it is thin at most sizes"
+        found += [sizes for sizes in _exceptions(field, gap) if sizes not in found]
+    return found
+
+
+def _exceptions(field: Field, gap: _Gap) -> list[dict[str, int]]:
     symbols = sorted(s for s in _sizes_in_sums(field, gap.poly) if not s.isdigit())
     hidden = sorted(_sizes_inside(field, gap.poly))
     found = [{size: number} for size in hidden for number in range(1, _SUMS + 1)]
@@ -71,6 +80,46 @@ def _gap(field: Field, function: Function) -> _Gap:
     other = {place: len(free) + place for place in reduced_places(function)}
     renamed = field.rename(poly, {i: other.get(i, i) for i in free})
     return _Gap(field.unfolded(field.reduce(poly - renamed)), tuple(other.items()), some=False)
+
+
+def _pieces(field: Field, gap: _Gap) -> list[_Gap]:
+    """With each value of the truth values that stand outside of its sums: where it is 0, one of these is."""
+    gap = gap._replace(poly=_with_one_of_them(field, gap.poly))
+    factors = {factor for monomial in gap.poly.terms for factor, _ in monomial}
+    entries = {factor for factor in factors if isinstance(factor, Entry)}
+    truths = sorted(e for e in entries if field.atoms[e.name].boolean and not field.has_values(e.name))
+    if len(truths) > _TRUTHS:
+        return [gap]
+    values = (dict(zip(truths, each, strict=True)) for each in itertools.product((0, 1), repeat=len(truths)))
+    return [gap._replace(poly=at_values(gap.poly, value)) for value in values]
+
+
+def _with_one_of_them(field: Field, poly: Poly) -> Poly:
+    """`poly` with the element at a new index for each largest value: for one of the elements it is `poly`."""
+    result, new = field.constant(0), 1 + max((-1, *poly.free()))
+    places: dict[tuple, int] = {}  # of a maximum and what of it is not summed, the first of the new indices
+    for monomial, coefficient in poly.terms.items():
+        bound, entries = flatten(monomial)
+        for entry, function in [(e, function_of(field, e)) for e, _ in entries]:
+            if function is None or not function.kind.startswith(LARGEST):
+                continue
+            reduced = reduced_places(function)
+            others = tuple(i for place, i in enumerate(entry.indices) if place not in reduced)
+            if bound.keys() & set(others) or not bound.keys() >= {entry.indices[place] for place in reduced}:
+                continue
+            first = places.setdefault((entry.name, others), new + _SLOTS * len(places))
+            names = {entry.indices[place]: first + k for k, place in enumerate(reduced)}
+            bound = {index: size for index, size in bound.items() if index not in names}
+            entries = reindexed([(e, p) for e, p in entries if e != entry], names)
+        result += field.constant(coefficient) * field.assemble(bound, entries)
+    return result
+
+
+def _analytic_part(field: Field, gap: _Gap) -> _Gap | None:
+    """What has to be nonzero somewhere, if it is analytic; tables, whose numbers are written out, are."""
+    entries = (pair for monomial in gap.poly.terms for pair in entries_of(monomial))
+    analytic = all(field.has_values(e.name) or _is_analytic(field, e, power) for e, power in entries)
+    return _of_one_size(field, gap) if analytic else None
 
 
 def _of_one_size(field: Field, gap: _Gap) -> _Gap | None:
@@ -133,7 +182,8 @@ def _sizes_inside(field: Field, poly: Poly) -> set[str]:
 def _is_somewhere_nonzero(field: Field, gap: _Gap, numbers: Mapping[str, int]) -> bool:
     """Whether it is not 0 for all data, with these numbers for sizes, and whichever indices are equal."""
     given = {size for name in gap.poly.names() for size in field.atoms[name].sizes if size.isdigit()}
-    small = {size: int(size) for size in given if int(size) <= _SUMS} | dict(numbers)
+    tables = {size for name in gap.poly.names() if field.has_values(name) for size in field.atoms[name].sizes}
+    small = {size: int(size) for size in given if int(size) <= _SUMS or size in tables} | dict(numbers)
     ways = arrangements(field, gap.poly)
     return ways is not None and all(_has_values(field, gap, way, small) for way in ways)
 

@@ -29,6 +29,8 @@ CASES = {
     "add": (lambda x, y: x + y, A, A),
     "add_any": (lambda x, y: jax.vjp(lambda a: a * y + a * a, x)[1](y)[0], A, A),
     "and": (lambda w, u: (w & u).astype(float), "bool", "bool"),
+    "argmax": (lambda x: x[jnp.argmax(x, 0), jnp.arange(3)] * jnp.argmax(x[2]), A),
+    "argmin": (lambda x: x[jnp.argmin(x, 0), jnp.arange(3)] * jnp.argmin(x * 0 + x[:1], 0), A),
     "broadcast_in_dim": (lambda x: lax.broadcast_in_dim(x, (3, 2, 4), (2,)), (4,)),
     "clamp": (lambda x: lax.clamp(-0.5, x, 0.25), A),
     "concatenate": (lambda x, y: jnp.concatenate([x, y, x], 1), (2, 3), (2, 1)),
@@ -271,7 +273,8 @@ REFUSED = {
     "convert_element_type": lambda x: x.astype(jnp.int32).astype(jnp.float32),
     "sort": lambda x: lax.sort(x),
     "cbrt": lambda x: lax.cbrt(x),
-    "argmax": lambda x: x * jnp.argmax(x),
+    "argmax": lambda x: x * jnp.argmax(x > 0),
+    "argmin": lambda x: x * jnp.argmin(jnp.stack([x, x])),  # along an axis that is merged
     "exp": lambda x: x * jnp.exp(jnp.float32(1000.0) + 0 * x),  # infinite
     "select_n": lambda x: jnp.where(x > 0, x, jnp.inf),
     "neg": lambda x: -jnp.where(x > 0, x, -jnp.inf),

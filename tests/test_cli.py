@@ -63,6 +63,7 @@ def test_without_out_a_new_folder_is_made(bnjax_command, tmp_path):
     assert re.fullmatch(r"train-synthetic-\d{8}-\d{6}", made.name)
 
 
+@pytest.mark.thorough
 def test_epochs_are_3_on_synthetic_unless_said(bnjax_command, tmp_path):
     bnjax_command("train", "--batch-size", 32, "--learning-rate", 0.01, "--out", "run")
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
@@ -238,6 +239,7 @@ def tiny(tmp_path):
     return ("--spec", "net.py:TINY")
 
 
+@pytest.mark.thorough
 def test_a_spec_of_ones_own_and_a_recipe(bnjax_command, tmp_path, tiny):
     arguments = ("train", *tiny, "--recipe", "best", *SMALL, "--out", "run")
     assert bnjax_command(*arguments)[::2] == (0, "")

@@ -148,6 +148,7 @@ def test_a_rule_wrong_only_where_sizes_coincide_is_refused(backward):
     assert check_vjp(rule(matmul, backward), matmul, BATCH, w).verdict == "WRONG"
 
 
+@pytest.mark.thorough
 def test_a_product_divided_by_a_factor_is_wrong_at_zero_or_said_to_be_not_finite():
     def prod(x):
         return jnp.prod(x)

@@ -138,6 +138,7 @@ def test_two_results_and_an_integer_result():
     assert "primal value" in stages(check_vjp(other, primal, X))
 
 
+@pytest.mark.thorough
 def test_kinks_are_not_compared_and_the_report_says_so():
     def primal(x):
         return jnp.maximum(x, 0)
@@ -153,6 +154,7 @@ def test_kinks_are_not_compared_and_the_report_says_so():
     assert not check_vjp(rule(primal, lambda args, g: (g * (args[0] > 0.1),)), primal, at_the_kink).ok
 
 
+@pytest.mark.thorough
 def test_an_empty_batch():
     def primal(x, gamma):
         return gamma * x
@@ -225,6 +227,7 @@ def test_what_the_checker_does_not_see_is_not_ok():
     assert stages(check_vjp(lambda k: k, lambda k: k, np.arange(3))) == {"evidence"}
 
 
+@pytest.mark.thorough
 def test_an_op_narrower_than_its_primal_is_examined_where_it_goes():
     def narrow(x):
         if x.shape[0] % 4:
@@ -264,6 +267,7 @@ def test_nan_swallowed_by_the_rule():
     assert stages(check_vjp(swallows, primal, X)) == {"non-finite"}
 
 
+@pytest.mark.thorough
 def test_arguments_that_hold_nan():
     x = X.copy()
     x[2] = np.nan

@@ -298,6 +298,7 @@ FEW = (
 )
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", [*FEW, "solve", "cond", "power spectrum's derivative"])
 def test_the_ball_of_a_vmapped_program_holds_float32(name):
     held_under_vmap(name)

@@ -180,6 +180,7 @@ def test_other_arrays_too_are_made_of_those_that_came_where_the_primal_takes_no_
     assert check_vjp(with_rule(primal, beyond_four(autodiff)), primal, *args).verdict == "WRONG"
 
 
+@pytest.mark.thorough
 def test_where_the_primal_is_finite_nowhere_the_report_says_so():
     def primal(x):
         return jnp.sum(x * x) * (jnp.nan if len(x) > 4 else 1.0)
@@ -192,6 +193,7 @@ def put(x, y, at):
     return x.at[at].set(y)
 
 
+@pytest.mark.thorough
 def test_which_of_the_writers_to_one_place_is_kept_is_left_open():
     """JAX does not say whose element it is; a rule for places that differ is right."""
     x, y, at = VECTOR, VECTOR[:3] + 1, np.array([3, 0, 1])

@@ -195,6 +195,7 @@ def test_split_sizes_change_the_later_of_two_equal_axes():
     assert sizes.split_sizes([(2, 3), (3,)]) == []
 
 
+@pytest.mark.thorough
 def test_what_sums_to_one_is_no_excuse_for_its_own_cotangent():
     """Equal weights: a rule that forgets to divide by their sum is right of them, as they came."""
 

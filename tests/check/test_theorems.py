@@ -49,6 +49,7 @@ def test_a_theorem_on_channels(theorem, axis, shape):
     assert report.ok, str(report)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_batch_norm_given_in_half_precision(dtype):
     theorem = THEOREMS[-1]
@@ -57,6 +58,7 @@ def test_batch_norm_given_in_half_precision(dtype):
     assert report.ok, str(report)
 
 
+@pytest.mark.thorough
 def test_evaluation_mode():
     x, channels = batch(6, 3), [batch(3, seed=i) for i in (1, 2, 3)]
     report = check_vjp(

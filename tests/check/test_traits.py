@@ -142,6 +142,7 @@ def test_a_loop_that_may_not_end_ends_the_check():
     assert any(s.name == "float32" and "a loop goes on" in s.skipped for s in report.stages)
 
 
+@pytest.mark.thorough
 def test_what_rounds_in_every_dtype_is_held_to_how_the_primal_rounds():
     def cut(x):
         return jax.lax.reduce_precision(x, 8, 7) * x

@@ -87,6 +87,7 @@ def masked(x, mask):
     return jnp.sum(mask * x * x)
 
 
+@pytest.mark.thorough
 def test_a_mask_that_selects_may_be_finite_where_autodiff_multiplies_by_zero():
     mask = np.array([0, 1, 1, 0, 1, 1])
     selects = rule(masked, lambda a, dy: (jnp.where(a[1] > 0, 2 * dy * a[0], 0), None))
@@ -109,6 +110,7 @@ def direction(args, dy):
     return (x * jnp.where(y > 0, dy / jnp.where(y > 0, y, 1), 0),)
 
 
+@pytest.mark.thorough
 def test_where_the_primal_selects_nan_away_the_rule_may_too():
     report = check_vjp(rule(length, direction), length, X)
     assert report.ok, str(report)
@@ -143,7 +145,9 @@ def test_indices_stay_in_range_on_small_sizes(labels):
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("labels", [[1, -100, 4, 0], [4, 255, 1, 0]])
+@pytest.mark.parametrize(
+    "labels", [pytest.param([1, -100, 4, 0], marks=pytest.mark.thorough), [4, 255, 1, 0]]
+)
 def test_a_mark_that_is_no_label_stays_one_on_small_sizes(labels):
     mark = max(labels, key=abs)
 

@@ -70,6 +70,7 @@ def test_the_right_rule_is_proved_and_the_wrong_one_refuted(name):
     assert prove_vjp(with_rule(primal, wrong), primal, shape).status == "refuted"
 
 
+@pytest.mark.thorough
 def test_an_array_that_is_turned_round_is_used_for_nothing_else():
     """Elements have no numbers there: y + flip(y) is refused, and a sum from the end that stays turned."""
     for function in (

@@ -99,6 +99,7 @@ def test_a_right_rule_is_refused(name):
     assert proof.counterexample is None
 
 
+@pytest.mark.thorough
 def test_what_differs_by_rounding_or_at_a_jump_is_not_refuted():
     """A sum in float32 loses its digits; of the numbers that are sorted two are equal wherever one looks."""
 
@@ -155,6 +156,7 @@ def test_what_is_rounding_beside_other_numbers_is_no_refutation(function, backwa
     assert prove_vjp(wrong, primal, "3", "").status == "refuted"
 
 
+@pytest.mark.thorough
 def test_another_program_in_float64_is_no_refutation():
     """The claim is of what is traced, in float32."""
     primal, with_slope = beside_lgamma(lambda x: x * x)
@@ -177,6 +179,7 @@ def test_a_value_that_differs_is_refuted():
     assert "output" in proof.reason
 
 
+@pytest.mark.thorough
 def test_an_embedding_that_sets_where_it_must_add_is_refuted():
     """Of what is set twice the machine keeps one: which, no exact evaluation knows."""
 

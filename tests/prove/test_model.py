@@ -71,6 +71,7 @@ def ramp(x):
     return jnp.maximum(x, 0.0)
 
 
+@pytest.mark.family
 @pytest.mark.parametrize(
     ("primal", "backward"),
     [
@@ -90,11 +91,13 @@ def test_a_wrong_rule_with_literals_is_refuted_in_float64_too(primal, backward):
         assert proof.counterexample.float64[0] != proof.counterexample.float64[1]
 
 
+@pytest.mark.thorough
 def test_a_right_rule_with_a_rounded_literal_is_not_refuted():
     third = with_rule(lambda x: x / 3.0, lambda args, dy: (dy * (1 / 3),))
     assert prove_model(nnx.Sequential(third), "N 4").status != "refuted"
 
 
+@pytest.mark.thorough
 def test_what_is_not_read_leaves_the_network_conditional_on_it_by_name():
     proof = prove_model(MLP(lambda x: jax.lax.sort(x, dimension=1)), "N 4")
     assert proof.status == "conditional"
@@ -126,6 +129,7 @@ def test_another_program_at_one_size_is_a_piece_of_its_own():
     assert [piece.name for piece in proof.pieces] == ["mul", "sort at N = 7"]
 
 
+@pytest.mark.thorough
 def test_labels_are_integers_below_the_number_of_classes():
     def loss(logits, labels):
         picked = jnp.take_along_axis(logits, labels[:, None], axis=-1, mode="promise_in_bounds")

@@ -28,6 +28,7 @@ def test_a_right_rule_is_proved(name):
     assert bool(proof.kinks) == (name in KINKED), "a kink is named where there is one, and nowhere else"
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", marked(ROWS))
 def test_a_wrong_rule_is_refuted(name):
     row = ROWS[name]

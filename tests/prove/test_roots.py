@@ -305,6 +305,7 @@ NORMS = {
 POSITIVE = {"of one ε": (3,), "norm, product, norm": (3, 7), "RMS norm twice": (3, 4)}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", some(NORMS, 1))
 def test_norms_in_a_row_are_proved(name):
     op, primal, *shapes = NORMS[name]

@@ -37,6 +37,7 @@ def test_what_is_zero_at_one_kink_is_seen_at_two(shape):
     assert status(rectified, rule, shape, shape) == "conditional"
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("shape", ["n", "4"])
 @pytest.mark.parametrize("slope", [0, 0.5, 1, 2])
 def test_a_slope_at_each_place(shape, slope):
@@ -51,6 +52,7 @@ def squared(x):
     return jnp.sum(jax.nn.relu(x)) ** 2
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("slope", [0, 0.5, 1, -1])
 def test_kinks_that_are_multiplied_with_each_other(slope):
     def rule(args, dy):
@@ -61,6 +63,7 @@ def test_kinks_that_are_multiplied_with_each_other(slope):
     assert status(squared, rule, "n") == ("conditional" if slope == -1 else "proved")
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("slope", [0, 0.5, 1, 3])
 def test_a_kink_that_lies_at_two_places(slope):
     """x_i·x_j = 1 at (i, j) and at (j, i)."""

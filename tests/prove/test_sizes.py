@@ -341,6 +341,7 @@ COUNTED = {
 }
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", COUNTED)
 def test_a_size_that_the_program_counts_itself_is_no_program_of_every_size(name):
     """Traced at 19 it is the program of all n, which was shown with n ≠ 19 taken for granted."""

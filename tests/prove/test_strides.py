@@ -92,6 +92,7 @@ def test_a_right_rule_is_proved(name):
     assert proof.status == "proved", str(proof)
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_rule_is_refuted(name):
     primal, backward, shape = WRONG[name]

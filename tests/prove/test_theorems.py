@@ -226,6 +226,7 @@ def masked_primal(x, gamma, beta, eps, where):
     return gamma * (x - mean) / jnp.sqrt(var + eps) + beta
 
 
+@pytest.mark.thorough
 def test_masked_batch_norm_is_proved_where_something_counts():
     def op(x, gamma, beta, eps, where):
         return sync_batch_norm(x, gamma, beta, eps, where=where).y
@@ -390,6 +391,7 @@ def with_rule(primal, backward):
     return op
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_normalizations_are_proved(name):
     primal, backward, shapes = OTHERS[name]

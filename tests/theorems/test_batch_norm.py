@@ -31,6 +31,7 @@ def test_is_affine_after_normalize_in_value_and_every_cotangent(shape, axis):
         chex.assert_trees_all_close(vjp(dy), expected_vjp(dy), rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.family
 @EVERY_CASE
 def test_invariants(shape, axis):
     """Σ x̂ = 0, Σ x̂² = n(1 − ε·istd²), Σ dx = 0, ⟨dx, x̂⟩ = γ·istd·ε·istd²·⟨dy, x̂⟩, per channel."""

@@ -39,6 +39,7 @@ def inner(a, b):
     return sum(jnp.vdot(u, v) for u, v in zip(a, b, strict=True))
 
 
+@pytest.mark.family
 @pytest.mark.parametrize(("shape", "axis"), SHAPES)
 def test_it_is_the_jvp(shape, axis):
     with jax.enable_x64(True):

@@ -40,6 +40,7 @@ def test_each_image_has_a_change_of_its_own():
     assert len({int(m[0]) for m in moved}) > 100
 
 
+@pytest.mark.thorough
 def test_the_key_says_it_all_compiled_or_not_with_x64_or_without():
     once = np.asarray(flip_crop(jax.random.key(2), IMAGES))
     np.testing.assert_array_equal(jax.jit(flip_crop)(jax.random.key(2), IMAGES), once)

@@ -35,6 +35,7 @@ def watched(data):
     return watch(CONFIG, data, (0, 2))
 
 
+@pytest.mark.thorough
 def test_a_short_step_along_the_gradient_goes_down_by_its_square(begun):
     found = landscape.along(*begun, rate=1e-5)
     for length, loss in zip(landscape.LENGTHS, found["losses"], strict=True):
@@ -72,6 +73,7 @@ def test_the_kernels_gradients_are_part_of_the_whole(watched):
     assert 0 < np.linalg.norm(watched["kernel_gradients"]) <= watched["points"][0]["gradient"]
 
 
+@pytest.mark.thorough
 def test_a_run_that_diverges_ends(data):
     spec = NetSpec("bare", [max_pool(8, 8), flatten(), dense(48, 8, relu), dense(8, 10)])
     config = Config(norm="none", spec=spec, epochs=1, batch_size=16, learning_rate=1e30)

@@ -200,6 +200,7 @@ def break_off(monkeypatch, module, name, call):
     monkeypatch.setattr(module, name, broken)
 
 
+@pytest.mark.family
 @pytest.mark.parametrize(
     ("module", "name", "call"),
     [

@@ -70,6 +70,7 @@ def test_the_order_depends_on_seed_and_epoch_and_nothing_else():
     assert order(0, 1) != order(1, 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_the_loss_falls(data, norm):
     _, _, losses = epoch(data, norm=norm, epochs=6, learning_rate=0.02)
@@ -98,6 +99,7 @@ def test_an_epoch_stops_at_the_first_loss_that_is_not_finite(data):
     assert not np.isfinite(losses[-1])
 
 
+@pytest.mark.thorough
 def test_momentum_is_sgds(data):
     """One step is the same with and without; the second is not."""
     plain, heavy = (epoch(data, momentum=momentum)[2] for momentum in (0.0, 0.9))
@@ -181,6 +183,7 @@ def test_augmentation_is_of_the_seed_and_the_step_and_of_training_alone(data):
     assert found[0] == found[1]
 
 
+@pytest.mark.thorough
 def test_every_test_image_is_counted_once(data):
     state, steps, _ = epoch(data)
     whole = step.evaluate(steps, state, data.test_images, data.test_labels, batch_size=30)

@@ -57,6 +57,7 @@ def test_only_what_diverged_is_hatched(draw):
     assert HATCHED not in svg
 
 
+@pytest.mark.thorough
 def test_the_headroom_is_in_the_panels_title(draw):
     rows = [
         row(norm, rate, seed, *(("trained", 0.4) if rate <= most else ("diverged", None)))

@@ -52,6 +52,7 @@ def test_pixels_and_standardized_images_give_the_same(run, data):
     np.testing.assert_allclose(network(jnp.asarray(standardized)), raw, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.family
 def test_it_is_in_evaluation_mode(run, data):
     network = bnjax.train.load(run)
     one, many = network(jnp.asarray(data.test_images[:1])), network(jnp.asarray(data.test_images))

@@ -89,6 +89,7 @@ def test_is_xlas(shape, relu):
     assert_close(got, expected)
 
 
+@pytest.mark.family
 @relus
 @pytest.mark.parametrize("shape", [(101, 32), (3, 16), (4, 5, 7, 64), (300, 512), LARGE], ids=str)
 def test_in_bfloat16_only_what_is_written_is_rounded(shape, relu):
@@ -121,6 +122,7 @@ def test_bfloat16_are_rounded_to_nearest_and_ties_to_even():
     np.testing.assert_array_equal(y[1].astype(np.float32), expected.astype(np.float32))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("ratio", [1e2, 1e3, 1e4])
 def test_the_gradient_far_from_zero_is_no_worse_than_two_passes(ratio):
     args = arrays(2000, 32, mean=ratio)
@@ -153,6 +155,7 @@ def test_the_rule_is_accepted(relu):
     assert report.ok, report
 
 
+@pytest.mark.family
 @pytest.mark.parametrize(
     ("change", "asked"),
     [
@@ -180,6 +183,7 @@ def test_channels_first_are_xlas():
     assert calls(lambda x: op(x, jnp.ones(16), jnp.ones(16)).y, x) == 0
 
 
+@pytest.mark.family
 @relus
 def test_derivatives_of_every_kind(relu):
     """Forward mode, a loss of the statistics too, and second derivatives."""
@@ -212,6 +216,7 @@ def test_eps_has_its_cotangent():
     assert_close(*(jax.grad(f)(jnp.float32(0.5)) for f in loss))
 
 
+@pytest.mark.thorough
 def test_vmap_scan_and_no_jit():
     x, gamma, beta, _ = arrays(6, 8, 16)
     expected = jnp.stack([by_xla(True)(one, gamma, beta)[0] for one in x])
@@ -258,6 +263,7 @@ def test_a_sharded_batch_is_not_gathered():
     assert_close(whole(x, gamma, beta, dy), trained(by_xla(True), x, gamma, beta, dy))
 
 
+@pytest.mark.family
 @relus
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -318,6 +324,7 @@ def test_a_linen_layer_that_asks_for_kernels_runs_them():
     assert_close(*found)
 
 
+@pytest.mark.thorough
 def test_the_prover_refuses_what_it_cannot_see_into():
     proof = prove_vjp(
         lambda x, g, b: cpu.batch_norm_with_statistics(x, g, b).y,

@@ -296,6 +296,7 @@ def test_evaluate_takes_a_run_that_was_broken_off_after_an_epoch(bnjax_command, 
     assert (code, json.loads(out)["epoch"]) == (0, 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("what", ["absent", "empty", "begun"])
 def test_evaluate_of_what_holds_no_network_is_one_line(bnjax_command, tmp_path, what, monkeypatch):
     if what == "empty":

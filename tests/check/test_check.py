@@ -127,6 +127,7 @@ def test_closures_and_keyword_arguments():
     ).ok
 
 
+@pytest.mark.thorough
 def test_two_results_and_an_integer_result():
     def primal(x):
         return x**2, jnp.argmax(x), jnp.sum(x)

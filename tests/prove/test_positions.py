@@ -58,7 +58,8 @@ CASES = {  # primal, right, wrong, shapes
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.family
+@pytest.mark.parametrize("name", sorted(CASES, key=len))
 def test_the_right_rule_is_proved_and_the_wrong_one_refuted(name):
     primal, right, wrong, *shapes = CASES[name]
     assert prove_vjp(with_rule(primal, right), primal, *shapes).status == "proved"

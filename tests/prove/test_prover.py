@@ -227,6 +227,7 @@ def test_a_difference_of_rounded_literals_is_no_refutation():
     assert "literal" in proof.reason
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("function", "word"),
     [

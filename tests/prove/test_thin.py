@@ -153,7 +153,7 @@ def test_a_one_pass_variance_that_is_clipped_has_a_thin_kink(sign):
     assert proof.status == ("proved" if sign > 0 else "refuted"), str(proof)
 
 
-@pytest.mark.family
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "equal_at_one",
     [

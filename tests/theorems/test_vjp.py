@@ -155,7 +155,7 @@ def test_second_order_reverse_over_reverse_and_forward_over_reverse(theorem, sha
             close(got, want, scale=10)
 
 
-@pytest.mark.family
+@pytest.mark.thorough
 @EVERY_OP
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
 @pytest.mark.parametrize(("shape", "axis"), [((1,), 0), ((64,), 0), ((8, 7, 5, 3), (0, 1, 2))])

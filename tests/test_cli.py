@@ -209,6 +209,7 @@ def test_an_operating_system_error_is_one_line(bnjax_command, monkeypatch, error
     assert bnjax_command("train", "--out", "run") == (2, "", line)
 
 
+@pytest.mark.thorough
 def test_resume(bnjax_command, tmp_path):
     run = ("train", *SMALL, "--out", "run", "--resume")
     assert bnjax_command(*run, "--norm", "none")[0] == 0
@@ -312,6 +313,7 @@ def test_evaluate_of_what_holds_no_network_is_one_line(bnjax_command, tmp_path, 
     assert err.count("\n") == 1
 
 
+@pytest.mark.thorough
 def test_sweep(bnjax_command, tmp_path):
     code, out, _ = bnjax_command(
         "sweep", "--norm", "none", "--learning-rate", 0.01, "--learning-rate", 1e20, "--epochs", 1,

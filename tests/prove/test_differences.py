@@ -136,7 +136,7 @@ def beside_lgamma(function):
     return primal, with_slope
 
 
-@pytest.mark.family
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("function", "backward"),
     [

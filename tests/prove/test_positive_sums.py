@@ -8,8 +8,8 @@ from bnjax.prove import prove_vjp
 MASKS = {  # row, column: what is kept, and whether each row keeps itself
     "those before, itself included": (lambda i, j: i >= j, True),
     "those after, itself included": (lambda i, j: ~(i > j), True),
-    "those before": (lambda i, j: i > j, False),
     "all others": (lambda i, j: (i > j) | (j > i), False),
+    "those before": (lambda i, j: i > j, False),
 }
 
 

@@ -46,6 +46,9 @@ class Definition:
     in_case: bool = False  # only under what is assumed is its obligation known to hold
 
 
+_COMPARED = {"above": "> 0", "zero": "= 0"}  # the kinds that are truth values
+
+
 @dataclass(frozen=True)
 class Function:
     """The atom `name` with slots 0, 1, ...: the function `kind` ("exp", "log", ...) of `argument`.
@@ -59,6 +62,8 @@ class Function:
     rule: Rule | None = None
 
     def __str__(self) -> str:
+        if self.kind in _COMPARED:
+            return f"{self.name} = [{self.argument} {_COMPARED[self.kind]}]"
         return f"{self.name} = {self.kind}({self.argument})"
 
 

@@ -21,6 +21,7 @@ from bnjax.prove.monomials import Sum
 from bnjax.prove.positive_sums import has_a_positive_term
 from bnjax.prove.signs import NONNEGATIVE, POSITIVE, UNKNOWN, sign
 from bnjax.prove.squares import square_part
+from bnjax.prove.words import contains_name
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,14 @@ class Field(Definitions):
         return self.entry(name) * self.constant(sign_of)
 
     def in_full(self, claim: str) -> str:
-        """A claim with the definitions of its names, and with the case that it is made for."""
-        used = [f"{d.name}{'²' * (d.power - 1)} = {d.value}" for d in self.definitions if d.name in claim]
-        used += [str(f) for f in self.functions if f.name in claim]
-        used += [f"{poly} > 0" for poly in self.assumed]  # else it would pass for one of every case
-        return f"{claim}, where {', '.join(used)}" if used else claim
+        """A claim with the definitions of its names, and of theirs, and with the case that it is made for."""
+        known = {d.name: f"{d.name}{'²' * (d.power - 1)} = {d.value}" for d in self.definitions}
+        known |= {f.name: str(f) for f in self.functions}
+        words = [claim]
+        for text in words:  # which grows
+            words += [known.pop(name) for name in list(known) if contains_name(text, name)]
+        words += [f"{poly} > 0" for poly in self.assumed]  # else it would pass for one of every case
+        return f"{claim}, where {', '.join(words[1:])}" if words[1:] else claim
 
     def sign(self, poly: Poly) -> int:
         """The same, also of sums of which one term is known to be > 0."""

@@ -1,5 +1,6 @@
 """Polynomials as text, for obligations and reports."""
 
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -17,6 +18,11 @@ def poly_words(terms: Mapping[Monomial, Fraction], limit: int = 8) -> str:
     words = [_term_words(monomial, coefficient) for monomial, coefficient in shown[:limit]]
     more = f" + … ({len(terms) - limit} more terms)" if len(terms) > limit else ""
     return " + ".join(words).replace("+ −", "− ") + more
+
+
+def contains_name(text: str, name: str) -> bool:
+    """Whether a text speaks of an atom: of t.1, and not of t.12."""
+    return name in text and re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", text) is not None
 
 
 def _term_words(monomial: Monomial, coefficient: Fraction) -> str:

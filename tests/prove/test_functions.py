@@ -139,3 +139,19 @@ def test_a_derivative_is_what_stands_beside_the_infinitesimal(field, x):
         (asinh, inverse(field, root(field, one + x * x, POSITIVE), POSITIVE)),
     ):
         assert field.part(function(field, x + tau * x), INFINITESIMAL, 1) == field.reduce(x * slope)
+
+
+def test_a_claim_says_what_each_of_its_names_is_and_the_names_in_these(field, x):
+    for _ in range(12):
+        x = exp(field, x)
+    assert [f.name for f in field.functions] == [f"exp.{k}" for k in range(12)]
+    words = field.in_full("exp.11[a,b] ≠ 1")
+    assert all(words.count(f"exp.{k} = exp(") == 1 for k in range(12))
+    assert field.in_full("exp.1[a,b] ≠ 0") == (
+        "exp.1[a,b] ≠ 0, where exp.1 = exp(exp.0[a,b]), exp.0 = exp(x[a,b])"
+    )
+
+
+def test_a_truth_value_is_written_as_what_it_says(field, x):
+    truth = above(field, x) + zero(field, x)
+    assert field.in_full(f"{truth} = 1").endswith("where above.0 = [x[a,b] > 0], zero.1 = [x[a,b] = 0]")

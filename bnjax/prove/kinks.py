@@ -18,7 +18,7 @@ from bnjax.prove.functions import function_of
 from bnjax.prove.monomials import Entry
 from bnjax.prove.sides import lie_between
 from bnjax.prove.thin import is_thin
-from bnjax.prove.vanishing import Question, names_in, vanishes
+from bnjax.prove.vanishing import Question, names_inside, vanishes
 from bnjax.prove.words import letter
 
 
@@ -83,7 +83,7 @@ def vanishes_off(derivation: Derivation, poly: Poly) -> bool:
 
 def _occurring(field: Field, polys: Sequence[Poly]) -> list[Function]:
     """The comparisons and maxima whose truth values occur, in the definitions of what occurs as well."""
-    names = field.inside(set().union(*map(names_in, polys)))
+    names = names_inside(field, polys)
     kinds = (ABOVE, ZERO, LARGEST, TIE)
     return [f for f in field.functions if f.name in names and f.kind.startswith(kinds)]
 

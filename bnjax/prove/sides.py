@@ -20,7 +20,7 @@ from bnjax.prove.field import Field
 from bnjax.prove.inequalities import exclude_each_other
 from bnjax.prove.monomials import Entry, entries_of, flatten
 from bnjax.prove.tables import DELTA
-from bnjax.prove.vanishing import Question, names_in, vanishes, where_equal, without
+from bnjax.prove.vanishing import Question, names_in, names_inside, vanishes, where_equal, without
 
 _TOGETHER = 3  # places looked at together
 _ORDERED = 4  # arrays that grow at rates in every order
@@ -57,10 +57,12 @@ def lie_between(field: Field, pairs: Sequence[Pair], touched: Sequence[Function]
     ties = frozenset(f.name for f in touched if f.kind != ZERO)
     if ties:  # each of the others is taken as on the side where the first of the largest is larger
         pairs = [(hand, without(field, other, ties)) for hand, other in pairs]
-        left = set().union(*(names_in(field.reduce(hand - other)) for hand, other in pairs))
-        touched = [f for f in touched if f.name in left]
-        if ties & left:
+        if ties & names_inside(field, itertools.chain(*pairs)):
             return False
+        left = names_inside(field, (field.reduce(hand - other) for hand, other in pairs))
+        touched = [f for f in touched if f.name in left]
+        if not touched:
+            return all(vanishes(field, hand - other, everywhere) for hand, other in pairs)
     for up in _directions(field, touched):
         if all(vanishes(field, hand - _on_the_side(field, other, up), everywhere) for hand, other in pairs):
             return True

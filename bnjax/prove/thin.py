@@ -20,7 +20,6 @@ from bnjax.prove.monomials import Entry, Monomial, Sum, entries_of, flatten, rei
 from bnjax.prove.positions import at_each, free_sizes
 from bnjax.prove.signs import POSITIVE
 
-_SLOTS = 8  # over which a largest value is taken, at most
 _TRUTHS = 6  # that a comparison's argument may be made of
 _SUMS = 3  # multiplied with each other in what is 0 on a thin set; and the sizes that are written out
 
@@ -97,7 +96,7 @@ def _pieces(field: Field, gap: _Gap) -> list[_Gap]:
 def _with_one_of_them(field: Field, poly: Poly) -> Poly:
     """`poly` with the element at a new index for each largest value: for one of the elements it is `poly`."""
     result, new = field.constant(0), 1 + max((-1, *poly.free()))
-    places: dict[tuple, int] = {}  # of a maximum and what of it is not summed, the first of the new indices
+    places: dict[tuple, int] = {}  # the new index of a maximum, by what of it is not summed and by its place
     for monomial, coefficient in poly.terms.items():
         bound, entries = flatten(monomial)
         for entry, function in [(e, function_of(field, e)) for e, _ in entries]:
@@ -107,8 +106,10 @@ def _with_one_of_them(field: Field, poly: Poly) -> Poly:
             others = tuple(i for place, i in enumerate(entry.indices) if place not in reduced)
             if bound.keys() & set(others) or not bound.keys() >= {entry.indices[place] for place in reduced}:
                 continue
-            first = places.setdefault((entry.name, others), new + _SLOTS * len(places))
-            names = {entry.indices[place]: first + k for k, place in enumerate(reduced)}
+            names = {
+                entry.indices[place]: places.setdefault((entry.name, others, place), new + len(places))
+                for place in reduced
+            }
             bound = {index: size for index, size in bound.items() if index not in names}
             entries = reindexed([(e, p) for e, p in entries if e != entry], names)
         result += field.constant(coefficient) * field.assemble(bound, entries)

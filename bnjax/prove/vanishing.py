@@ -93,6 +93,11 @@ def names_in(poly: Poly) -> set[str]:
     return {name for monomial in poly.terms for (name, _), _ in entries_of(monomial)}
 
 
+def names_inside(field: Field, polys: Iterable[Poly]) -> set[str]:
+    """The names of the atoms that occur, and of those in the definitions of these."""
+    return field.inside(set().union(*map(names_in, polys)))
+
+
 def _comparison(field: Field, poly: Poly) -> Entry | None:
     factors = (factor for monomial in poly.terms for factor, _ in monomial)
     return next((f for f in factors if isinstance(f, Entry) and _is_comparison(field, f)), None)

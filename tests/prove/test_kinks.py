@@ -18,8 +18,8 @@ from tests.prove.rules import with_rule
 
 # the shares of the cotangent that the two sides take on a tie
 SHARES = ((1, 0), (0, 1), (0.5, 0.5), (1, 1), (0, 0), (2, -1))
-# what those that are largest take: the first all, each its part, each all
-TIES = ("first", "mean", "all")
+# what those that are largest take: the first all, each its part, each all, the first its part
+TIES = ("first", "mean", "all", "part")
 FUNCTIONS = {"larger": 2, "smaller": 2, "plus": 2, "minus": 2, "relu": 1, "abs": 1}
 SEEDS = [pytest.param(seed, marks=() if seed < 12 or seed == 92 else pytest.mark.slow) for seed in range(160)]
 SEEDS_OF_MAXIMA = [pytest.param(seed, marks=() if 0 < seed < 8 else pytest.mark.slow) for seed in range(80)]
@@ -82,8 +82,9 @@ def pulled_back(tree, args, dy, np_=jnp):
 def of_the_largest(values, shares, np_):
     """The share of each row of what the largest of a column has."""
     largest = (values == values.max(0)) * 1.0
-    if shares == "first":
-        return (np_.arange(len(values)).reshape(-1, *[1] * (values.ndim - 1)) == values.argmax(0)) * 1.0
+    if shares in ("first", "part"):
+        first = (np_.arange(len(values)).reshape(-1, *[1] * (values.ndim - 1)) == values.argmax(0)) * 1.0
+        return first if shares == "first" else first / largest.sum(0)
     return largest / largest.sum(0) if shares == "mean" else largest
 
 

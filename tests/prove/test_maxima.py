@@ -135,6 +135,17 @@ REFUTED = {
 ON_TIES = {  # wrong only where several are the largest
     "each of a norm": (absolute, lambda args, dy: (dy * jnp.sign(args[0]) * hit(jnp.abs(args[0])),), ["n"]),
     "each of pairs": (pairs, lambda args, dy: of_pairs(args[0], dy, shared=False), ["n 6"]),
+    "a part to the first": (largest, lambda args, dy: (dy * first(args[0]) / hit(args[0]).sum(),), ["n"]),
+    "a part to the first of a norm": (
+        absolute,
+        lambda args, dy: (dy * jnp.sign(args[0]) * first(jnp.abs(args[0])) / hit(jnp.abs(args[0])).sum(),),
+        ["n"],
+    ),
+    "a part to the first of another": (
+        element,
+        lambda args, dy: (0 * args[0], dy * first(args[0]) / hit(args[0]).sum()),
+        ["n", "n"],
+    ),
     "each of another": (element, lambda args, dy: (0 * args[0], dy * hit(args[0])), ["n", "n"]),
 }
 

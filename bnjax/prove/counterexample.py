@@ -23,6 +23,7 @@ from bnjax.prove.trials import (
     View,
     anywhere,
     at,
+    beside,
     draw,
     far_and_wide,
     fine,
@@ -113,13 +114,10 @@ def is_decided_somewhere(
 def _search(view: View, points: int, deadline: float) -> Counterexample | None:
     """The first rational disagreement of a view, or one that is irrational, or one not seen in float64."""
     fallback: Counterexample | None = None
-    numbers = (simple, simple) if view.differentiated else (simple, often_equal)
-    for seed in range(points):
+    for seed, number in enumerate(_numbers(view, points)):
         if time.monotonic() > deadline:
             return fallback
         try:
-            later = (wide, fine, fine)[seed % 3]
-            number = later if 2 * seed >= points else numbers[seed % 2]
             found = _disagreement(view, random.Random(seed), number)
         except NotEvaluated:
             return None if points == _FEWER else find_difference(view, deadline)
@@ -131,9 +129,17 @@ def _search(view: View, points: int, deadline: float) -> Counterexample | None:
             return found
         if fallback is None or fallback.float64 is None:
             fallback = found
-        if seed >= points // 2:
+        if seed >= points // 2 and fallback.float64:
             return fallback
     return fallback
+
+
+def _numbers(view: View, points: int) -> list[Number]:
+    """What is drawn for each point; at the first sizes also what is beside the programs' own numbers."""
+    first = [simple, simple if view.differentiated else often_equal]
+    numbers = [(wide, fine, fine)[k % 3] if 2 * k >= points else first[k % 2] for k in range(points)]
+    marked = beside(view.programs) if points > _FEWER else None
+    return numbers + ([marked] * (points // 2) if marked else [])
 
 
 def _disagreement(view: View, source: random.Random, number: Number) -> Counterexample | None:

@@ -140,6 +140,8 @@ def _gather(space: Space, eqn: JaxprEqn, a: Array, indices: Array) -> Array:
         d.start_indices_batching_dims, tuple(eqn.params["slice_sizes"]),
     )  # fmt: skip
     _check_sorted(space, eqn, indices)
+    if _takes_all(space, a, indices, n):
+        return a  # also where nothing is known of its elements
     places = _places(space, indices, n)
     sliced = _slices(space, a, places) if places else None
     if sliced is not None:
@@ -152,6 +154,22 @@ def _gather(space: Space, eqn: JaxprEqn, a: Array, indices: Array) -> Array:
         raise Outside("an index that may be out of range")
     product = placed(space, a, chosen.dims, chosen.operand) * chosen.weights
     return summed(space, Array(chosen.dims, product, a.sign), over)
+
+
+def _is_one_by_one(space: Space, indices: Array) -> bool:
+    """Whether they are 0, 1, … along an axis whose size is a symbol."""
+    (along, *rest) = indices.dims
+    return len(along) == 1 and not any(rest) and indices.poly == positions(space.field, along[0], 0)
+
+
+def _takes_all(space: Space, a: Array, indices: Array, n: _Numbers) -> bool:
+    """Whether a gather along an axis, which stays where it is, is its operand."""
+    if not _is_one_by_one(space, indices) or n.batching or len(n.start) != 1 or n.start != n.collapsed:
+        return False
+    (axis,) = n.start
+    others = [k for k in range(len(a.dims)) if k != axis]
+    whole = all(space.dimension(n.sizes[k]) == space.size_of(a.dims[k]) for k in others)
+    return whole and a.dims[axis] == indices.dims[0] and list(n.offset) == others
 
 
 def _places(space: Space, indices: Array, n: _Numbers) -> dict[int, np.ndarray] | None:
@@ -269,7 +287,8 @@ def _check_sorted(space: Space, eqn: JaxprEqn, indices: Array) -> None:
         rows = values.reshape(-1, int(shape[-1])).tolist()
         if rows == sorted(rows):
             return
-    raise Outside("indices that are promised to be sorted, which is not shown")
+    if not _is_one_by_one(space, indices):
+        raise Outside("indices that are promised to be sorted, which is not shown")
 
 
 INDEXING: dict[Primitive, Rule] = {

@@ -94,8 +94,9 @@ class Interpreter:
         result = PRIMITIVES[eqn.primitive](self.space, eqn, *operands)
         results = result if isinstance(result, list) else [result]
         narrowed = narrows(eqn, operands) or any(a.narrowed for a in operands)
+        one_each = len(operands) == len(results)
         typed = [
-            self._typed(eqn, operands[k : k + 1] if len(results) > 1 else operands, value, shaped(var))
+            self._typed(eqn, operands[k : k + 1] if one_each else operands, value, shaped(var))
             for k, (value, var) in enumerate(zip(results, eqn.outvars, strict=True))
         ]
         return [replace(value, narrowed=True) for value in typed] if narrowed else typed

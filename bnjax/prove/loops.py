@@ -71,8 +71,10 @@ def as_sum(eqn: JaxprEqn) -> ClosedJaxpr:
             lambda *row: jaxpr_as_fun(terms)(*fixed, *start, *row), axis_size=eqn.params["length"]
         )
         results = step(*rows)
+        # in the carry's own dtype: a sum of uint8 is one of uint32 by itself
         sums = [
-            a if stays else a + t.sum(0) for a, t, stays in zip(start, results[:carries], held, strict=True)
+            a if stays else a + jnp.sum(t, 0, dtype=t.dtype)
+            for a, t, stays in zip(start, results[:carries], held, strict=True)
         ]
         return [*sums, *results[carries:]]
 

@@ -21,6 +21,7 @@ from bnjax.jaxprs import shaped
 from bnjax.prove.algebra import Outside, Poly
 from bnjax.prove.arrays import Array, elementwise, finite, in_one_axis, mapped
 from bnjax.prove.integers import exceeds, positions
+from bnjax.prove.monomials import entries_of
 from bnjax.prove.signs import NONNEGATIVE
 from bnjax.prove.space import Size, Space
 from bnjax.prove.strides import is_among, is_cut
@@ -169,10 +170,30 @@ def _rev(space: Space, eqn: JaxprEqn, a: Array) -> Array:
     for axis in axes:
         if all(size.isdigit() for size in a.dims[axis]):
             a = moved(space, a, axis, np.eye(given_size(a, axis), dtype=int)[::-1])
+        elif (counted := _counted_down(space, a, axis)) is not None:
+            a = counted
         else:
             why = f"an array that is turned round along {'·'.join(a.dims[axis])}"
             return Array(before.dims, None, why=why, turned=(before, axes))
     return a
+
+
+def _counted_down(space: Space, a: Array, axis: int) -> Array | None:
+    """What is made of the positions along an axis, from its other end: k becomes size − 1 − k; else None."""
+    if a.poly is None or len(a.dims[axis]) != 1:
+        return None
+    field, (size,), (index,) = space.field, a.dims[axis], a.positions()[axis]
+    counter = positions(field, size, index)
+    ((position, _),) = next(iter(counter.terms))
+    result = field.constant(0)
+    for monomial, coefficient in a.poly.terms.items():
+        rest = tuple(factor for factor in monomial if factor[0] != position)
+        if any(index in entry.indices for entry, _ in entries_of(rest)):
+            return None
+        power = sum(p for factor, p in monomial if factor == position)
+        turned = field.size(size) - field.constant(1) - counter
+        result += Poly(field, {rest: coefficient}) * turned**power
+    return Array(a.dims, field.reduce(result), a.sign)
 
 
 def _concatenate(space: Space, eqn: JaxprEqn, *arrays: Array) -> Array:

@@ -18,7 +18,8 @@ _TRUSTED = (
     "Not covered: XLA's compilation, and the rounding, overflow and underflow of floating point.\n"
     "Outside the claim: what a function does only where it is not traced, in another dtype than float32, on "
     "a later trace (state that it keeps), differentiated in some of its arguments only (symbolic_zeros) or "
-    "more than once, or where it knows a size by its identity (is, id) or another name of type."
+    "more than once, or where it tells a size from an int by no operator of Python's (is, id, another name "
+    "of type, int.__eq__, whether an array made of it is traced)."
 )
 
 

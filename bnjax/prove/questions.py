@@ -12,6 +12,7 @@ What no method of a size hears is `bnjax.prove.overheard`'s.
 import contextlib
 import functools
 import operator
+import os
 import pathlib
 import re
 import sys
@@ -26,9 +27,20 @@ import jaxlib
 import numpy as np
 from jax._src.export.shape_poly import _DimExpr as SymbolicSize
 
-_ASKERS_OF_OTHERS = (sysconfig.get_paths()["stdlib"], str(pathlib.Path(np.__file__).parent), "<frozen")
-_TRUSTED = tuple(str(pathlib.Path(m.__file__ or "").parent) for m in (jax, jaxlib))
-_OURS = str(pathlib.Path(__file__).parent)
+
+def _folder(path: str | pathlib.Path) -> str:
+    return f"{path}{os.sep}"  # jaxopt does not begin with it
+
+
+_STANDARD_LIBRARY = _folder(sysconfig.get_paths()["stdlib"])
+_ASKERS_OF_OTHERS = (_folder(pathlib.Path(np.__file__).parent), "<frozen")
+_TRUSTED = tuple(_folder(pathlib.Path(m.__file__ or "").parent) for m in (jax, jaxlib))
+_OURS = _folder(pathlib.Path(__file__).parent)
+# what dataclasses make, in no file, asks for who calls it
+_MADE = frozenset((
+    "__init__", "__repr__", "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__setattr__",
+    "__delattr__", "__replace__",
+))  # fmt: skip
 # functions of JAX's that answer the user by what a size answers them: by the shapes, without an exception
 _ANSWERS = frozenset((
     "array_equal", "array_equiv", "__eq__", "__ne__", "__hash__", "__str__", "__repr__", "__format__",
@@ -133,22 +145,20 @@ def _asker(frame: FrameType | None) -> FrameType | None:
     return None
 
 
-@functools.lru_cache(maxsize=10_000)
 def kind_of(code: CodeType) -> str:
     """Whose code it is: "user", "trusted" (JAX's and ours), or "passes on" what the user asks."""
-    if code.co_filename == "<string>" and code.co_name.startswith("__"):  # methods that a dataclass is given
+    if code.co_filename == "<string>" and code.co_name in _MADE:
         return "passes on"
     return kind_of_file(code.co_filename)
 
 
+@functools.lru_cache(maxsize=10_000)
 def kind_of_file(filename: str) -> str:
     """As `kind_of`, of the code in a file."""
     if filename.startswith((*_TRUSTED, _OURS)):
         return "trusted"
     packaged = "site-packages" in filename or "dist-packages" in filename
-    if filename.startswith(_ASKERS_OF_OTHERS[1:]) or (
-        filename.startswith(_ASKERS_OF_OTHERS[0]) and not packaged
-    ):
+    if filename.startswith(_ASKERS_OF_OTHERS) or (filename.startswith(_STANDARD_LIBRARY) and not packaged):
         return "passes on"
     return "user"
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -43,7 +44,7 @@ def fitted(eqn: JaxprEqn, operands: list[Array], result: Array) -> Array:
 def _fitted(eqn: JaxprEqn, operands: list[Array], result: Array) -> Range:
     dtype = shaped(eqn.outvars[0]).dtype
     if eqn.primitive is dim_as_value_p:
-        low, high = (1 if result.sign == POSITIVE else -_SIZE), _SIZE
+        low, high = (1 if result.sign == POSITIVE else _least(eqn.params["dim"])), _SIZE
     elif eqn.primitive in (jaxs.argmax_p, jaxs.argmin_p):
         low, high = 0, _last(shaped(eqn.invars[0]).shape[eqn.params["axes"][0]])
     elif eqn.primitive not in _RANGES:
@@ -148,6 +149,13 @@ def _same(eqn: JaxprEqn, a: Range, *_: Range) -> Range:
 
 def _any_of(eqn: JaxprEqn, *operands: Range) -> Range:
     return min(a[0] for a in operands), max(a[1] for a in operands)
+
+
+def _least(size: Size) -> int:
+    try:
+        return 0 if size >= 0 else -_SIZE
+    except jax.errors.InconclusiveDimensionOperation:  # n - 2
+        return -_SIZE
 
 
 def _last(size: Size) -> int:

@@ -6,6 +6,7 @@ the sizes (x_i minus the mean is 0 at n = 1) and on the indices (x_i − x_j is 
 """
 
 import itertools
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from bnjax.prove.positions import at_each, free_sizes
 from bnjax.prove.signs import POSITIVE
 
 _TRUTHS = 6  # that a comparison's argument may be made of
-_SUMS = 3  # multiplied with each other in what is 0 on a thin set; and the sizes that are written out
+_SUMS = 3  # multiplied with each other in what is 0 on a thin set; and the sizes written out in any case
 
 
 class _Gap(NamedTuple):
@@ -57,11 +58,12 @@ def exceptions(field: Field, function: Function) -> list[dict[str, int]]:
 
 def _exceptions(field: Field, gap: _Gap) -> list[dict[str, int]]:
     symbols = sorted(s for s in _sizes_in_sums(field, gap.poly) if not s.isdigit())
-    hidden = sorted(_sizes_inside(field, gap.poly))
-    found = [{size: number} for size in hidden for number in range(1, _SUMS + 1)]
+    last = _written_out(field, gap.poly)
+    hidden = sorted(_sizes_inside(field, gap.poly).items())
+    found = [{size: n} for size, largest in hidden for n in range(1, max(largest, last[size]) + 1)]
     for count in range(1, len(symbols) + 1):
         for chosen in itertools.combinations(symbols, count):
-            for numbers in itertools.product(range(1, _SUMS + 1), repeat=count):
+            for numbers in itertools.product(*(range(1, last[size] + 1) for size in chosen)):
                 sizes = dict(zip(chosen, numbers, strict=True))
                 if not any(known.items() <= sizes.items() for known in found):
                     found += [] if _is_somewhere_nonzero(field, gap, sizes) else [sizes]
@@ -163,20 +165,38 @@ def _sizes_in_sums(field: Field, poly: Poly) -> set[str]:
     return sums | {name for name in poly.names() if field.atoms[name].size}
 
 
-def _sizes_inside(field: Field, poly: Poly) -> set[str]:
+def _written_out(field: Field, poly: Poly) -> dict[str, int]:
+    """Up to which number a size is written out, as its products of sums and elements may be dependent there.
+
+    Σ_i x_i is x_a + x_b where these are all elements, and of two elements Σx³ is a polynomial in Σx and Σx².
+    With v indices of a size summed over in one product, beside w that are not, products are independent from
+    v + w elements on: over different elements each has a term that only what has more indices has as well.
+    """
+    free = Counter(free_sizes(field, poly).values())
+    bound: Counter[str] = Counter()
+    for monomial in poly.terms:
+        bound |= Counter(flatten(monomial)[0].values())  # the most in one product
+    found = {size: max(_SUMS, free[size] + bound[size] - 1) for size in free | bound}
+    return defaultdict(lambda: _SUMS, found)
+
+
+def _sizes_inside(field: Field, poly: Poly) -> dict[str, int]:
     """Of sums inside of its atoms: at few elements exp(Σ_i x_i) is exp(x), and sin(Σ_i x_i − x) is 0.
 
-    What is positive, and the only one of its kind, is equal to nothing.
+    With each size the largest number that is few.  What is positive, and the only one of its kind, is equal
+    to nothing.
     """
     made_of = {f.name: (f.kind, f.argument) for f in field.functions}
     made_of |= {d.name: (str(d.power), d.value) for d in field.definitions}
     kinds = [made_of[name][0] for name in poly.names() & made_of.keys()]
-    sizes: set[str] = set()
+    sizes: dict[str, int] = {}
     for name in poly.names() & made_of.keys():
         if kinds.count(made_of[name][0]) > 1 or not field.atoms[name].positive:
-            within = (made_of[part][1] for part in field.inside({name}) if part in made_of)
-            sums = (f for value in within for m in value.terms for f, _ in m if isinstance(f, Sum))
-            sizes |= {size for f in sums for size in f.sizes if not size.isdigit()}
+            for value in (made_of[part][1] for part in field.inside({name}) if part in made_of):
+                sums = (f for m in value.terms for f, _ in m if isinstance(f, Sum))
+                last = _written_out(field, value)
+                for size in {size for f in sums for size in f.sizes if not size.isdigit()}:
+                    sizes[size] = max(sizes.get(size, 0), last[size])
     return sizes
 
 
@@ -184,14 +204,15 @@ def _is_somewhere_nonzero(field: Field, gap: _Gap, numbers: Mapping[str, int]) -
     """Whether it is not 0 for all data, with these numbers for sizes, and whichever indices are equal."""
     given = {size for name in gap.poly.names() for size in field.atoms[name].sizes if size.isdigit()}
     tables = {size for name in gap.poly.names() if field.has_values(name) for size in field.atoms[name].sizes}
-    small = {size: int(size) for size in given if int(size) <= _SUMS or size in tables} | dict(numbers)
+    last = _written_out(field, gap.poly)
+    small = {size: int(size) for size in given if int(size) <= last[size] or size in tables} | dict(numbers)
     ways = arrangements(field, gap.poly)
     return ways is not None and all(_has_values(field, gap, way, small) for way in ways)
 
 
 def _has_values(field: Field, gap: _Gap, way: Mapping[int, int], small: Mapping[str, int]) -> bool:
-    """With at most three sums in a product, its monomials are independent functions at sizes ≥ 4 (as products
-    of power sums are), so it is enough that one coefficient is not 0; along smaller axes it is written out.
+    """At sizes that are not small its monomials are independent functions (as products of power sums are), so
+    it is enough that one coefficient is not 0; along small axes it is written out.
     """
     poly = _with_numbers(merged(field, gap.poly, way), small)
     sizes = {i: small[size] for i, size in sorted(free_sizes(field, poly).items()) if size in small}

@@ -253,7 +253,8 @@ def pullback(function: Callable, arguments: Sequence[Argument]) -> Callable:
             return split(function, replaced(args, places, floats))[:2]
 
         outputs, pull, others = jax.vjp(partial, *(args[k] for k in places), has_aux=True)
-        return [*outputs, *pull(list(cotangents)), *others]
+        seeds = [dy.astype(y.dtype) for dy, y in zip(cotangents, outputs, strict=True)]
+        return [*outputs, *pull(seeds), *others]
 
     return run
 

@@ -1,5 +1,6 @@
 """What is tried: two functions traced at one size, and numbers drawn for their arguments."""
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -8,8 +9,9 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr
+from jax.extend.core import ClosedJaxpr, Literal
 
+from bnjax.jaxprs import equations
 from bnjax.prove.limits import ENDS
 from bnjax.prove.reals import Constant
 from bnjax.prove.sizes import Sizes
@@ -123,6 +125,27 @@ def anywhere(source: random.Random) -> Fraction:
 def far_and_wide(source: random.Random) -> Fraction:
     """Equal in no large array."""
     return Fraction(source.randint(-(10**9), 10**9), 166_666_667)
+
+
+def beside(programs: Sequence[ClosedJaxpr]) -> Number | None:
+    """Between and beside the numbers that programs compare with, and 0 half of the time; None without any."""
+    literals = {
+        Fraction(float(atom.val))
+        for program in programs
+        for eqn in equations(program)
+        for atom in eqn.invars
+        if isinstance(atom, Literal) and np.ndim(atom.val) == 0 and math.isfinite(atom.val)
+    }
+    marks = sorted({sign * literal for literal in literals for sign in (1, -1)})
+    if len(marks) < 2:
+        return None
+    numbers = [(a + b) / 2 for a, b in itertools.pairwise(marks)]
+    numbers += [mark * (1 + Fraction(1, 128)) for mark in marks if mark]
+
+    def number(source: random.Random) -> Fraction:
+        return source.choice(numbers) if source.random() < 0.5 else Fraction(0)
+
+    return number
 
 
 def draw(argument: Argument, source: random.Random, number: Number = simple) -> np.ndarray:

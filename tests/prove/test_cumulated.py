@@ -21,6 +21,10 @@ def by_turning(x):
     return jnp.flip(jnp.cumsum(jnp.flip(x, -1), -1), -1)
 
 
+def by_steps(x):
+    return jnp.cumsum(x[..., ::-1], -1)[..., ::-1]  # at a symbol's size JAX takes these by their positions
+
+
 def by_matrix(x):
     return jnp.tril(jnp.ones((x.shape[0],) * 2)) @ x
 
@@ -41,6 +45,8 @@ CASES = {  # primal, right, wrong, shape
         lambda a, dy: (dy.sum(-1, keepdims=True) - total(dy),),
         "B T",
     ),
+    "by steps": (total, lambda a, dy: (by_steps(dy),), lambda a, dy: (total(dy[..., ::-1]),), "T"),
+    "rows by steps": (total, lambda a, dy: (by_steps(dy),), lambda a, dy: (dy - by_steps(dy),), "B T"),
     "by matrices": (
         by_matrix,
         lambda a, dy: (jnp.triu(jnp.ones((dy.shape[0],) * 2)) @ dy,),

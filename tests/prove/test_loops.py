@@ -136,3 +136,17 @@ def test_a_loop_over_nothing_but_its_count():
 
     assert prove_vjp(with_rule(primal, lambda args, dy: (5 * dy,)), primal, "n").status == "proved"
     assert prove_vjp(with_rule(primal, lambda args, dy: (4 * dy,)), primal, "n").status == "refuted"
+
+
+@pytest.mark.family
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int8])
+def test_a_count_keeps_the_dtype_of_its_carry(dtype):
+    """It wraps there; `sum` by itself would count in 32 bits."""
+
+    def primal(x, kept):
+        return x * lax.scan(lambda c, k: (c + k.astype(dtype), None), dtype(0), kept)[0].astype(x.dtype)
+
+    op = with_rule(primal, lambda args, dy: (dy * args[1].sum(), None))
+    for size in ("n", "300"):
+        assert prove_vjp(op, primal, size, f"bool: {size}").status in ("refused", "refuted"), size
+    assert prove_vjp(op, primal, "100", "bool: 100").status == "proved"

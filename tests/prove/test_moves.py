@@ -227,3 +227,13 @@ def test_other_parts_of_a_symbolic_axis_are_refused():
 
     assert prove_vjp(shifted, shifted, "n 2*D").status == "refused"
     assert prove_vjp(joined, joined, "n D", "n E").status == "refused"
+
+
+def test_integers_that_are_split_are_of_the_range_they_were():
+    def primal(x, places):
+        return x * jnp.concatenate(jnp.split(places, 2)[::-1]).astype(x.dtype)
+
+    def backward(args, dy):
+        return dy * jnp.concatenate([args[1][2:], args[1][:2]]).astype(dy.dtype), None
+
+    assert prove_vjp(with_rule(primal, backward), primal, "4", "int 5: 4").status == "proved"

@@ -328,3 +328,35 @@ def test_a_wrong_power_of_a_scalar_is_refuted():
         lambda x: x * (jnp.sum(x * x) + 2) ** -0.5, lambda x: x * (jnp.sum(x * x) + 1) ** -0.5, "n"
     )
     assert proof.status == "refuted"
+
+
+BESIDE = {  # primal, a rule that is wrong where few numbers are
+    "between two bounds": (
+        jax.nn.hard_sigmoid,
+        lambda a, dy: (jnp.where((a[0] > -3) & (a[0] < 2.9), dy / 6, 0),),
+    ),
+    "close to a bound": (
+        lambda x: jnp.where(jnp.abs(x) <= 1, x * x / 2, jnp.abs(x) - 0.5),
+        lambda a, dy: (jnp.where(jnp.abs(a[0]) < 1.0001, a[0], jnp.sign(a[0])) * dy,),
+    ),
+    "for large cotangents": (lambda x: 2 * x, lambda a, dy: (2 * jnp.clip(dy, -1e6, 1e6),)),
+}
+
+
+@pytest.mark.family
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_counterexample_is_looked_for_beside_the_numbers_that_are_compared_with(name):
+    primal, backward = BESIDE[name]
+    assert prove_vjp(with_rule(primal, backward), primal, "n").status == "refuted"
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_rule_whose_result_is_cast_is_refuted_in_float64_too(dtype):
+    def primal(x):
+        return (2 * x).astype(dtype)
+
+    assert (
+        prove_vjp(with_rule(primal, lambda a, dy: (dy.astype(a[0].dtype),)), primal, "n").status == "refuted"
+    )
+    right = with_rule(primal, lambda a, dy: (2 * dy.astype(a[0].dtype),))
+    assert prove_vjp(right, primal, "n").status == "proved"

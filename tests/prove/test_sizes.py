@@ -4,6 +4,7 @@ import contextlib
 import functools
 import math
 import operator
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -284,6 +285,34 @@ def test_the_questions_of_jax_are_not_asked_again():
             jax.ShapeDtypeStruct((n, m), jnp.float32)
         )
     assert not questions
+
+
+WHERE = ("jaxopt/losses.py", "numpyro/losses.py", "jax/losses.py", "mine.py")
+
+
+@pytest.mark.parametrize("names", [WHERE, WHERE[::-1]])
+def test_a_package_whose_name_begins_with_jax_is_not_jax(names):
+    """Nor is code what it is elsewhere: JAX itself is trusted with what it asks."""
+    (n,) = export.symbolic_shape("n")
+    packages = pathlib.Path(jax.__file__).parent.parent
+    heard = {}
+    for name in names:
+        space = {}
+        exec(compile("def ask(size):\n    return size == 11", str(packages / name), "exec"), space)
+        with recorded() as questions:
+            space["ask"](n)
+        heard[name] = len(questions)
+    assert heard == {"jaxopt/losses.py": 1, "numpyro/losses.py": 1, "jax/losses.py": 0, "mine.py": 1}
+
+
+def test_a_method_of_a_class_that_is_in_no_file_is_heard():
+    """As those that a dataclass is given are, which ask for who calls them."""
+    space = {}
+    exec("class Rule:\n    def __call__(self, size):\n        return size == 11", space)
+    (n,) = export.symbolic_shape("n")
+    with recorded() as questions:
+        space["Rule"]()(n)
+    assert [question.zero for question in questions] == ["n - 11"]
 
 
 def test_a_question_is_recorded_with_its_line_and_the_hooks_are_taken_away():

@@ -7,7 +7,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from bnjax.prove import prove_vjp
+from bnjax.prove import comparisons, prove_vjp
+from bnjax.prove.algebra import Atom
+from bnjax.prove.field import Field
+from bnjax.prove.thin import exceptions, is_thin
 from tests.prove.rules import with_rule
 
 
@@ -283,3 +286,39 @@ def test_a_count_of_what_a_mask_keeps_in_a_mean_of_what_a_function_is_masked_by(
         return jnp.sum(kept) / jnp.maximum(keep.sum(), 1)
 
     assert prove_vjp(primal, primal, "n C", "bool: n").status == "conditional"
+
+
+def elementary(x, count):
+    """For each pair of elements the sums of products of so many of the others, by Newton's identities."""
+    sums = [jnp.sum(x**k) - x[:, None] ** k - x[None, :] ** k for k in (1, 2, 3)]
+    if count == 1:
+        return sums[0]
+    if count == 2:
+        return sums[0] ** 2 - sums[1]
+    return sums[0] ** 3 - 3 * sums[0] * sums[1] + 2 * sums[2]
+
+
+@pytest.mark.family
+@pytest.mark.parametrize("count", [3, 2, 1])
+def test_what_is_zero_for_all_data_at_a_few_more_elements_is_looked_at_there(count):
+    """Beside a pair there are one or two elements at n = 3 and 4: no product of two, or three, of them."""
+
+    def primal(x, s):
+        return jnp.where(elementary(x, count) > 0, s, 0.0)
+
+    def backward(args, dy):
+        x, _ = args
+        here = elementary(x, count)
+        kept = here > 0 if x.shape[0] <= 3 and count == 3 else here >= 0
+        return jnp.zeros_like(x), jnp.sum(jnp.where(kept, dy, 0.0))
+
+    assert prove_vjp(with_rule(primal, backward), primal, "n", "").status != "proved"
+
+
+def test_elements_and_their_sum_are_dependent_where_these_are_all_elements():
+    field = Field()
+    x = field.atom(Atom("x", ("n",)))
+    four = sum((field.rename(x, {0: k}) for k in range(4)), field.constant(0))
+    comparisons.zero(field, four - field.total(x, 0, "n"))
+    assert is_thin(field, field.functions[-1])
+    assert exceptions(field, field.functions[-1]) == [{"n": 4}]

@@ -7,9 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from bnjax.check import extremes, probes
+from bnjax.check import probes
 from bnjax.check.cases import Case, Judge, Peer
-from bnjax.check.points import Point
 from bnjax.check.problem import Problem
 from bnjax.check.programs import Outcome
 from bnjax.check.reference import Worst
@@ -52,12 +51,6 @@ def hold(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator
 def holding(far: bool) -> Judge:
     """`hold`, or where a right rule may not be finite, what of it speaks of finite numbers."""
     return _hold_finite if far else hold
-
-
-def may_overflow(problem: Problem, point: Point, *, exponential: bool) -> bool:
-    """Whether numbers are so large that exp, or its product with a large cotangent, may not be finite."""
-    floats = [np.asarray(point.arrays[i]) for i in problem.floats]
-    return exponential and any(np.any(abs(a) > extremes.OVERFLOW) for a in floats)
 
 
 def _hold_finite(problem: Problem, case: Case, outcome: Outcome, peer: Peer) -> Iterator[Finding]:

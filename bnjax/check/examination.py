@@ -8,7 +8,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Primitive
 from jax.extend.core import primitives as jaxs
 
-from bnjax.check import enclosure, meanings, points
+from bnjax.check import enclosure, extremes, meanings, points
 from bnjax.check.enclosure import Rounding
 from bnjax.check.points import Point, Setting
 from bnjax.check.problem import Function, Problem
@@ -99,6 +99,12 @@ class Examination:
         """Whether one of them factorizes a matrix or solves for something."""
         return not self._primitives.isdisjoint(enclosure.SOLVING)
 
+    def may_overflow(self, point: Point) -> bool:
+        """Whether numbers are so large that exp, or its product with a large cotangent, may not be finite."""
+        most = extremes.OVERFLOW / (8 if self.narrow else 1)  # float32 has 8 bits of exponent, float64 11
+        floats = [np.asarray(point.arrays[i]) for i in self.problem.floats]
+        return self.exponential and any(np.any(abs(a) > most) for a in floats)
+
     def reference(self, jaxpr: ClosedJaxpr, point: Point, rounding: Rounding) -> Reference:
         """What should come back at `point`, by `jaxpr`, the primal's `vjp_program`.
 
@@ -160,6 +166,7 @@ def examination(problem: Problem) -> Examination:
     narrow = _narrow(problem, [*small, *([given] if given else [])][-1:])
     if narrow:
         notes = [*notes, f"the {narrow} though its arguments are float64: held to float32 there"]
+        small, given = [setting.rounded() for setting in small], given and given.rounded()
     programs = [
         forward,
         *(s.op.jaxpr for s in small[-1:] if s.op),

@@ -20,6 +20,7 @@ from bnjax.check.sizes import Shrunk
 from bnjax.jaxprs import equations
 
 SMALL = 4096  # elements of the arguments, and of the results, up to which the given ones are a small setting
+Step = tuple[str, tuple[tuple[int, ...], ...]]
 _NULL_DIRECTIONS = 512  # results up to which null directions are found
 
 
@@ -93,6 +94,18 @@ class Setting:
     finite: bool
     op: Traced | None = None
 
+    def rounded(self) -> "Setting":
+        """With numbers that float32 has: a rule that casts to it loses nothing of them."""
+
+        def held(a: Any) -> Any:
+            if not isinstance(a, np.ndarray) or a.dtype != np.float64:
+                return a
+            with np.errstate(over="ignore", under="ignore"):
+                return a.astype(np.float32).astype(np.float64)
+
+        points = (replace(p, arrays=list(map(held, p.arrays))) for p in self.points)
+        return replace(self, points=tuple(points))
+
 
 def given_setting(problem: Problem) -> Setting | None:
     """The arguments that came, if they are small enough to be examined as small settings are."""
@@ -108,6 +121,11 @@ def given_setting(problem: Problem) -> Setting | None:
 
 def small_settings(problem: Problem) -> tuple[list[Setting], list[str]]:
     """The small settings that the primal and the op's forward pass take, and why others are left out."""
+
+    @cache
+    def steps() -> set[Step]:
+        return _steps(trace(forward_program(problem.primal, problem), problem.given))
+
     shapes = [np.shape(a) for a in problem.given]
     tried = sizes.shrunk_sizes(shapes)
     settings, refusals = _taken(problem, tried)
@@ -118,10 +136,10 @@ def small_settings(problem: Problem) -> tuple[list[Setting], list[str]]:
     if len(refusals) * 2 > len(tried) and _traces(problem):  # sizes have a meaning, which a rule may rely on
         refusals += [f"at {s.label} the op's rule raises" for s in settings if s.op is None]
         settings = [s for s in settings if s.op is not None]
-        steps = _steps(trace(forward_program(problem.primal, problem), problem.given))
-        refusals += [f"at {s.label} it is another program" for s in settings if steps - _steps(s.forward)]
-        settings = [s for s in settings if not steps - _steps(s.forward)]
+        refusals += [f"at {s.label} it is another program" for s in settings if steps() - _steps(s.forward)]
+        settings = [s for s in settings if not steps() - _steps(s.forward)]
     split, _ = _taken(problem, sizes.split_sizes(shapes))  # where the axes are equal for a reason, none
+    split = [s for s in split if not any(map(_repeats, steps() - _steps(s.forward)))]
     notes = [f"{len(refusals)} of {len(tried)} small shapes left out: {refusals[0]}"] if refusals else []
     blank = [s.label.removeprefix("shapes ") for s in settings if not s.finite]
     if blank:
@@ -129,7 +147,13 @@ def small_settings(problem: Problem) -> tuple[list[Setting], list[str]]:
     return [*split, *settings], notes
 
 
-def _steps(jaxpr: ClosedJaxpr) -> set[tuple[str, tuple[tuple[int, ...], ...]]]:
+def _repeats(step: Step) -> bool:
+    """Whether an operand is of size 1 along an axis, so that it broadcasts."""
+    _, operands = step
+    return any(operands)
+
+
+def _steps(jaxpr: ClosedJaxpr) -> set[Step]:
     """The primitives of a program, with the axes along which each operand is repeated."""
 
     def repeated(operand: Any, out: Any) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from bnjax.jaxprs import replaced
 
 _ORDERED = 3  # arrays that are moved in every order
 _JUMP = 2.0**-20  # of the largest element: what no smooth program changes by within a hair
+_NEAR = 2.0**-6  # of a jump, at most: how its sides, where x is a hair from 0, are rounded, as (eˣ − 1)/x
 _SIDE = 2.0**-16  # of a jump: what a steep side of it, as that of √(x² + ε), may change by within a hair
 KINKS = frozenset({
     *("max", "min", "abs", "sign", "floor", "ceil", "round", "clamp", "gt", "lt", "ge", "le", "eq", "ne"),
@@ -305,7 +306,8 @@ def widened(
             if xp is np:
                 count += int(np.sum(jump > _JUMP * np.max(abs(ball.value), initial=0)))
             center = xp.where(jump > 0, (low + high) / 2, ball.value)
-            half = jump / 2 * (1 + _SIDE)
+            rounded = functools.reduce(xp.maximum, (s.radius for s in sides if s.radius is not None), 0)
+            half = jump / 2 * (1 + _SIDE) + xp.minimum(xp.where(xp.isnan(rounded), 0, rounded), _NEAR * jump)
             ball = Ball(center, half if ball.radius is None else ball.radius + half)
         found.append(ball)
     return found, count

@@ -331,7 +331,7 @@ def _literal(value: Any) -> str:
 
 
 def _unreadable(failure: Failure) -> tuple[bool, bool, float]:
-    size = sum(np.size(a) for a in failure.arguments or ())
+    size = sum(np.size(a) for a in jax.tree.leaves(failure.arguments))
     return (
         failure.arguments is None,
         size > _LITERAL,

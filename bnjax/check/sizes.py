@@ -57,7 +57,7 @@ def shrunk_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
 
     Equal sizes stay equal and 1 stays 1, so whatever relation ties the arguments' shapes together holds.
     The size of most elements, taken to be the batch, runs from 1 to 8 while the others are small and
-    distinct; then each of the others takes its turn.
+    distinct; then each of the others takes its turn, from 1 to 5.
     """
     sizes = _sizes(shapes)
     if not sizes:
@@ -71,8 +71,8 @@ def shrunk_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Shrunk]:
         tried.append((dict.fromkeys(sizes, 3), Role.VALUE))
     for size in sizes:
         if size != leader:
-            turns = [small | {leader: 4, size: 1}, small | {leader: 3, size: 5}, small | {leader: 3, size: 4}]
-            tried += [(turn, Role.VALUE) for turn in turns]
+            turns = (small | {leader: 4 if k == 1 else 3, size: k} for k in (1, 5, 4, 2))
+            tried += [(turn, Role.VALUE) for turn in turns if turn != small | {leader: 3}]
     return _seeded(shapes, tried, 0)
 
 

@@ -83,6 +83,10 @@ def some_two_are_equal(x):
     return jnp.any((x[:, None] == x[None]) & ~jnp.eye(x.shape[0], dtype=bool))
 
 
+def polynomial(c, x):
+    return (x[:, None] ** jnp.arange(c.shape[0])) @ c
+
+
 WRONG = {
     "x > 4": (jnp.sin, lambda x: x > 4, X),
     "x > 8": (jnp.sin, lambda x: x > 8, X),
@@ -107,6 +111,12 @@ WRONG = {
         BATCH,
         BATCH[:3, :3] @ BATCH[:4].T,
     ),
+    "x < 0, a float's square": (lambda x: x**2.0, lambda x: x < 0, BATCH),
+    "x < 0, powers that came": (lambda x, n: x**n, lambda x, n: (x < 0) & (n > 1), X, np.arange(X.size) % 4),
+    "x < 0, all powers": (polynomial, lambda c, x: jnp.any(x < 0), Y[:3], X),
+    "p < t, a mean of squares": (lambda p, t: jnp.mean((p - t) ** 2.0), lambda p, t: p < t, X, Y),
+    "two classes": (jax.nn.softmax, lambda x: x.shape[1] == 2, BATCH),
+    "five classes": (jax.nn.softmax, lambda x: x.shape[1] == 5, BATCH),
     "constant rows": (standardized, lambda x: jnp.ptp(x, 1, keepdims=True) == 0, BATCH),
     "equal weights": (lambda w, x: w @ x / w.sum(), lambda w, x: jnp.ptp(w) == 0, abs(X) + 1, Y),
     "a parameter < 0.1": (lambda s, x: x / s, lambda s, x: s < 0.1, np.float32(0.9), BATCH),
@@ -230,7 +240,60 @@ def of_equal_points(args, dy):
     return g.sum(1, keepdims=True) * x - g @ y, g.sum(0)[:, None] * y - g.T @ x
 
 
+def distances(x):
+    """Between all points, without the root's slope where it is 0."""
+    d = jnp.sum((x[:, None] - x) ** 2, -1)
+    return jnp.where(d > 0, jnp.sqrt(jnp.where(d > 0, d, 1)), 0)
+
+
+def along_the_differences(args, dy):
+    apart = args[0][:, None] - args[0]
+    d = jnp.sum(apart**2, -1)
+    return (jnp.einsum("ij,ijk->ik", (dy + dy.T) / jnp.sqrt(jnp.where(d > 0, d, 1)), apart),)
+
+
+def mean_growth(x):
+    """(eˣ − 1)/x: a hair from 0 its derivative by autodiff is mostly rounding."""
+    return jnp.where(x == 0, 1, jnp.expm1(x) / jnp.where(x == 0, 1, x))
+
+
+def growth(args, dy):
+    (x,) = args
+    other = jnp.where(x == 0, 1, x)
+    return (dy * jnp.where(x == 0, 0.5, (other * jnp.exp(other) - jnp.expm1(other)) / other**2),)
+
+
+def projected(h, p):
+    q = jnp.concatenate([p, jnp.ones_like(p[:, :1])], 1) @ h.T
+    return q[:, :2] / q[:, 2:]
+
+
+def from_the_plane(args, dy):
+    """Of a 3×3 matrix: of four rows the last two would divide one each."""
+    h, p = args
+    whole = jnp.concatenate([p, jnp.ones_like(p[:, :1])], 1)
+    depth = (whole @ h.T)[:, 2:]
+    dq = jnp.concatenate([dy / depth, -jnp.sum(dy * projected(h, p), 1, keepdims=True) / depth], 1)
+    return dq.T @ whole, (dq @ h)[:, :2]
+
+
+def in_float32(derivative):
+    return lambda args, dy: (
+        (dy.astype(jnp.float32) * derivative(args[0].astype(jnp.float32))).astype(args[0].dtype),
+    )
+
+
 RIGHT = {
+    "distances between all points": (distances, along_the_differences, BATCH[:5, :3]),
+    "a slope that cancels near 0": (mean_growth, growth, X),
+    "a homography": (
+        projected,
+        from_the_plane,
+        np.eye(3, dtype=np.float32) + BATCH[:3, :3] / 10,
+        BATCH[3:8, :2],
+    ),
+    "sin in float32": (jnp.sin, in_float32(jnp.cos), X),
+    "exp in float32": (jnp.exp, in_float32(jnp.exp), X),
     "from the result": (jnp.arctanh, from_the_result, np.float32(0.2) * X),
     "distances by products": (
         lambda x, y: jnp.sum((x[:, None] - y) ** 2, -1),

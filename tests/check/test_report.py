@@ -5,8 +5,9 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from bnjax.check import CheckReport, check_vjp
+from bnjax.check import CheckReport, assert_vjp, check_vjp
 
 X = np.random.default_rng(0).normal(size=6).astype(np.float32)
 
@@ -78,6 +79,25 @@ def test_the_last_line_of_a_large_failure_reproduces_it_from_the_report():
     results: list = []
     exec(line, scope)
     assert np.isclose(np.asarray(results[0][0], np.float64)[report.worst.index], report.worst.got, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_failure_of_arrays_in_a_list_is_told(kind):
+    """Of unequal shapes: they are no array."""
+
+    def product(pair):
+        return pair[0] @ pair[1]
+
+    op = jax.custom_vjp(product)
+    op.defvjp(
+        lambda pair: (product(pair), pair),
+        lambda pair, dy: (kind([dy @ pair[1].T, 2 * pair[0].T @ dy]),),
+    )
+    pair = kind([np.ones((2, 3), np.float32), np.arange(6, dtype=np.float32).reshape(3, 2)])
+    report = check_vjp(op, product, pair)
+    assert "cotangent of pair[1]" in str(report)
+    with pytest.raises(AssertionError, match="WRONG"):
+        assert_vjp(op, product, pair)
 
 
 def test_json():

@@ -106,6 +106,15 @@ def _function(weight: float, floor: float = 0) -> Rule:
     return of_numbers(rule)
 
 
+def _pow(machine: Machine, eqn: JaxprEqn, a: Ball, b: Ball) -> Any:
+    """Of negative numbers there are whole powers alone: there a whole exponent, as n − 1, is exact."""
+    if not exact(b):
+        xp = machine.xp
+        whole = (machine.ends(a)[0] < 0) & (xp.rint(b.value) == b.value) & (b.radius < 0.25)
+        b = Ball(b.value, xp.where(whole, 0, b.radius))
+    return _function(LIBRARY)(machine, eqn, a, b)
+
+
 def _alike(value: Any, moved: Sequence[Any]) -> list[Any]:
     """Operands of one dtype: those of integers that are moved are floats, so all are."""
     return list(moved) if rounds(value) else [1.0 * m if is_number(m) else m for m in moved]
@@ -283,12 +292,12 @@ ARITHMETIC: dict[Primitive, Rule] = {
     jaxs.rsqrt_p: _function(2), jaxs.sin_p: _wave, jaxs.cos_p: _wave, jaxs.sign_p: _sign,
     jaxs.abs_p: of_numbers(_abs), jaxs.complex_p: of_numbers(_complex), jaxs.convert_element_type_p: _convert,
     jaxs.bitcast_convert_type_p: _bitcast, jaxs.iota_p: _iota, jaxs.fft_p: of_numbers(_fourier),
-    jaxs.cumlogsumexp_p: of_numbers(_log_sum_exp),
+    jaxs.cumlogsumexp_p: of_numbers(_log_sum_exp), jaxs.pow_p: _pow,
     **dict.fromkeys((jaxs.square_p, jaxs.integer_pow_p, jaxs.sqrt_p, jaxs.nextafter_p), _function(1)),
     **dict.fromkeys((
         jaxs.exp_p, jaxs.exp2_p, jaxs.expm1_p, jaxs.log_p, jaxs.log1p_p, jaxs.tanh_p, jaxs.logistic_p,
         jaxs.tan_p, jaxs.asin_p, jaxs.acos_p, jaxs.atan_p, jaxs.sinh_p, jaxs.cosh_p, jaxs.asinh_p,
-        jaxs.acosh_p, jaxs.atanh_p, jaxs.erf_p, jaxs.erfc_p, jaxs.cbrt_p, jaxs.pow_p, jaxs.atan2_p),
+        jaxs.acosh_p, jaxs.atanh_p, jaxs.erf_p, jaxs.erfc_p, jaxs.cbrt_p, jaxs.atan2_p),
         _function(LIBRARY)),
     **dict.fromkeys((
         jaxs.erf_inv_p, jaxs.lgamma_p, jaxs.digamma_p, jaxs.polygamma_p, jaxs.zeta_p, jaxs.igamma_p,

@@ -135,13 +135,15 @@ class Machine(NamedTuple):
     def rounded(self, value: Any, radius: Any, weight: float = 1) -> Ball:
         """A computed number: one more rounding; beyond the largest number nothing is promised.
 
-        An infinity comes from an infinite argument, and is not rounded.
+        An infinity comes from an infinite argument, and is not rounded; nor is what is 0 of numbers that are
+        exact: x − x, and 0·y.
         """
         if not rounds(value):
             return Ball(value, radius)
         xp, r, size = self.xp, self.rounding, abs(value)
         finite = xp.isfinite(size)
-        radius = (0 if radius is None else radius) + xp.where(finite, weight * r.unit * size, 0) + r.tiny
+        radius = (0 if radius is None else radius) + xp.where(finite, weight * r.unit * size, 0)
+        radius = radius + xp.where((size == 0) & (radius == 0), 0, r.tiny)
         lost = xp.isnan(radius) | (finite & (size + radius > r.largest))
         return Ball(value, xp.where(lost, np.inf, radius))
 

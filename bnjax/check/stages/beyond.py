@@ -25,7 +25,7 @@ def cases(exam: Examination) -> Iterator[Case]:
     for point, kind, positive in beyond(exam.problem, exam.largest):
         expected = exam.reference(exam.largest.jaxpr, point, exam.working).beside(ordinary)
         outside = any(np.any(np.isnan(ball.value)) for ball in expected.results)  # of the primal's domain
-        far = outside or compare.may_overflow(exam.problem, point, exponential=exam.exponential)
+        far = outside or exam.may_overflow(point)
         hold = compare.holding(far or positive)
         judge = hold
         if exam.kinks and kind.equal:

@@ -36,7 +36,7 @@ def cases(exam: Examination, returned: Returned) -> Iterator[Case | Finding]:
     points = [p for p in exam.main.points if p in returned]
     if points:
         yield from _undifferentiated(exam.problem, points, returned, exam.narrow)
-        yield from _vmap(exam.problem, points, returned, exam.narrow)
+        yield from _vmap(exam, points, returned)
         yield from _mapped(exam, points[:2], returned)
         yield from _eager(exam.problem, points[:2], returned, exam.narrow)
     along = exam.main.points[0].one
@@ -72,11 +72,11 @@ def _undifferentiated(
 # --- vmap -------------------------------------------------------------------------------------------------
 
 
-def _vmap(problem: Problem, points: Sequence[Point], returned: Returned, narrow: bool) -> Iterator[Case]:
+def _vmap(exam: Examination, points: Sequence[Point], returned: Returned) -> Iterator[Case]:
     """Rule and all under vmap, over the points: at each, what comes back without vmap."""
 
     def of(fun: Function) -> Callable[..., Outcome]:
-        batched = jax.vmap(vjp_program(fun, problem))
+        batched = jax.vmap(vjp_program(fun, exam.problem))
         return lambda arrays, cotangents, k: jax.tree.map(lambda a: a[k], batched(arrays, cotangents))
 
     arrays = [
@@ -88,7 +88,8 @@ def _vmap(problem: Problem, points: Sequence[Point], returned: Returned, narrow:
         arguments = (arrays, cotangents, k)
         standard, outcome = returned[point]
         expected, raised = standard.about(outcome), failing("vmap", "under vmap ")
-        yield Case("vmap", point, program, arguments, expected, compare.hold, raised, narrow, standard)
+        judge = compare.holding(exam.may_overflow(point))
+        yield Case("vmap", point, program, arguments, expected, judge, raised, exam.narrow, standard)
 
 
 def _mapped(exam: Examination, points: Sequence[Point], returned: Returned) -> Iterator[Case]:

@@ -28,7 +28,7 @@ def cases(exam: Examination, settings: Sequence[Setting]) -> Iterator[Case | Fin
             if expected is not ordinary:
                 expected = expected.beside(ordinary)
             expected = expected.beside_slopes(expected.slopes(point.cotangents), point.cotangents, ROUNDINGS)
-            far = compare.may_overflow(exam.problem, point, exponential=exam.exponential)
+            far = exam.may_overflow(point)
             judge = partial(_judge, far=far)
             yield Case("value", point, program, point.arguments, expected, judge, failing(), exam.narrow)
 

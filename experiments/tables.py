@@ -16,7 +16,7 @@ from bnjax.train.seeds import Cell, Row, headroom, recipes, wilson
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
-GRIDS = ("best-rate", "lift-cifar10", "lift-cifar10-momentum")
+GRIDS = ("best-rate/one-cycle", "best-rate/cosine", "lift-cifar10", "lift-cifar10-momentum")
 MAP, LANDSCAPE, WHOLE = "map", "landscape", "whole"
 _RECIPE = ("norm", "learning_rate", "momentum", "init", "seed", "epochs")
 _EPOCHS = (*range(1, 8), 30)
@@ -146,8 +146,8 @@ def runs() -> Iterator[str]:
         rows = [
             [
                 *(r[key] for key in _RECIPE),
-                f"{r['train_loss']:.3f}",
-                f"{100 * r['test_accuracy']:.2f} %",
+                r["train_loss"] and f"{r['train_loss']:.3f}",  # None where it diverged
+                r["test_accuracy"] and f"{100 * r['test_accuracy']:.2f} %",
                 r["outcome"],
             ]
             for r in read(f"{folder}/summary.json")["runs"]

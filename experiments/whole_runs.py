@@ -36,7 +36,7 @@ class Plan(NamedTuple):
 PLANS = [
     Plan("chapter", {"batch": 0.1, "none": 0.1}, 3),
     Plan("chapter", {"batch": 0.002, "none": 0.002}, 3),
-    Plan("best", {"batch": 0.02, "none": 0.01}, 3),  # the best of results/best-rate
+    Plan("best", {"batch": 0.2, "none": 0.05}, 3),  # the best of results/best-rate/one-cycle
     Plan("plain", {"batch": 0.1, "none": 0.1}, 1),
     Plan("plain", {"batch": 0.02, "none": 0.02}, 1),
 ]

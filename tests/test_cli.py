@@ -246,7 +246,7 @@ def test_a_spec_of_ones_own_and_a_recipe(bnjax_command, tmp_path, tiny):
     assert bnjax_command(*arguments)[::2] == (0, "")
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert (config["norm"], config["spec"]["name"], config["augment"]) == ("none", "tiny", "flip-crop")
-    assert (config["epochs"], config["learning_rate"], config["schedule"]) == (1, 0.01, "cosine")
+    assert (config["epochs"], config["learning_rate"], config["schedule"]) == (1, 0.01, "one-cycle")
     assert json.loads(bnjax_command("evaluate", "run")[1])["epoch"] == 1
     code, out, err = bnjax_command("train", *tiny, "--norm", "batch")
     assert (code, out) == (2, "")

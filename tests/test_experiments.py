@@ -49,20 +49,23 @@ def test_the_whole_runs_are_both_networks_30_epochs_each_once_seed_by_seed():
 
 
 def test_the_best_recipes_rates_are_tried_by_short_runs_of_it():
-    for config in best_rate.configs().values():
+    configs = best_rate.configs()
+    assert len(set(configs.values())) == len(configs) == 18
+    for name, config in configs.items():
+        assert name.startswith(config.schedule)
         whole = Config.of(
             recipe="best", dataset="cifar10", norm=config.norm, learning_rate=config.learning_rate
         )
-        assert dataclasses.replace(config, epochs=30) == whole
+        assert dataclasses.replace(config, epochs=30, schedule="one-cycle") == whole
 
 
 def test_the_best_recipe_runs_at_the_rates_that_were_best():
     """Neither at an end of those that were tried."""
-    rows = json.loads((ROOT / "results" / "best-rate" / "summary.json").read_text())["runs"]
+    rows = json.loads((ROOT / "results" / "best-rate" / "one-cycle" / "summary.json").read_text())["runs"]
     best = {}
     for norm in ("batch", "none"):
         accuracies = {r["learning_rate"]: r["test_accuracy"] or 0.0 for r in rows if r["norm"] == norm}
-        assert set(accuracies) == set(best_rate.RATES[norm])
+        assert set(accuracies) == set(best_rate.RATES["one-cycle"][norm])
         best[norm] = max(accuracies, key=accuracies.get)
         assert min(accuracies) < best[norm] < max(accuracies)
     (plan,) = (plan for plan in whole_runs.PLANS if plan.recipe == "best")

@@ -188,9 +188,9 @@ def _counted_down(space: Space, a: Array, axis: int) -> Array | None:
     result = field.constant(0)
     for monomial, coefficient in a.poly.terms.items():
         rest = tuple(factor for factor in monomial if factor[0] != position)
-        if any(index in entry.indices for entry, _ in entries_of(rest)):
-            return None
         power = sum(p for factor, p in monomial if factor == position)
+        if power < 0 or any(index in entry.indices for entry, _ in entries_of(rest)):
+            return None
         turned = field.size(size) - field.constant(1) - counter
         result += Poly(field, {rest: coefficient}) * turned**power
     return Array(a.dims, field.reduce(result), a.sign)

@@ -18,7 +18,7 @@ from bnjax.spec import NetSpec
 Norm = Literal["batch", "none"]
 Init = Literal["he", "glorot"]
 DatasetName = Literal["synthetic", "cifar10"]
-Schedule = Literal["constant", "cosine"]
+Schedule = Literal["constant", "cosine", "one-cycle"]
 Augment = Literal["none", "flip-crop"]
 Recipe = Literal["chapter", "plain", "best"]
 
@@ -28,11 +28,11 @@ RECIPES: dict[Recipe, dict[str, Any]] = {
     "chapter": {"learning_rate": 0.1, "momentum": 0.9, "init": "he", "epochs": 30},
     "plain": {"learning_rate": 0.1, "momentum": 0.0, "init": "he"},
     "best": {
-        "learning_rate": 0.05,
+        "learning_rate": 0.2,
         "momentum": 0.9,
         "init": "he",
         "epochs": 30,
-        "schedule": "cosine",
+        "schedule": "one-cycle",
         "weight_decay": 5e-4,
         "augment": "flip-crop",
         "label_smoothing": 0.1,
@@ -106,11 +106,12 @@ class Config:
     ] = "synthetic"
     epochs: Annotated[int, About("Passes over the training set.", AT_LEAST_1, "30 on cifar10, else 3")] = 3
     batch_size: Annotated[int, About("Images a step; an epoch leaves out what fills none.", AT_LEAST_1)] = 128
-    learning_rate: Annotated[float, About("SGD's learning rate, the first one.", POSITIVE)] = 0.1
+    learning_rate: Annotated[float, About("SGD's learning rate; of a schedule the highest.", POSITIVE)] = 0.1
     momentum: Annotated[float, About("SGD's momentum, in [0, 1).", FRACTION)] = 0.0
     init: Annotated[Init, About("How the kernels are drawn.")] = "he"
     schedule: Annotated[
-        Schedule, About("The learning rate stays, or falls to 0 along half a cosine, step by step.")
+        Schedule,
+        About("The rate stays; falls to 0 along half a cosine; or rises for 0.3 of the run first."),
     ] = "constant"
     weight_decay: Annotated[
         float, About("So many times the kernels are added to their gradients.", NOT_NEGATIVE)

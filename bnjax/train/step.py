@@ -117,6 +117,8 @@ def learning_rate(config: Config, total_steps: int | None) -> optax.Schedule:
         return optax.constant_schedule(config.learning_rate)
     if total_steps is None:
         return _no_schedule
+    if config.schedule == "one-cycle":  # from 1/25 of the rate
+        return optax.cosine_onecycle_schedule(total_steps, config.learning_rate)
     return optax.cosine_decay_schedule(config.learning_rate, total_steps)
 
 

@@ -43,7 +43,7 @@ def test_a_recipe_is_what_is_usual_and_what_is_given_wins():
     assert Config.of(recipe="chapter", epochs=2, momentum=0.0) == Config(epochs=2)
     assert Config.of(recipe="plain", dataset="cifar10") == Config(dataset="cifar10", epochs=30)
     best = Config.of(recipe="best", learning_rate=0.1, label_smoothing=0.0)
-    assert (best.schedule, best.augment, best.label_smoothing) == ("cosine", "flip-crop", 0.0)
+    assert (best.schedule, best.augment, best.label_smoothing) == ("one-cycle", "flip-crop", 0.0)
     assert best.learning_rate == 0.1
     assert set(config.RECIPES) == set(get_args(config.Recipe))
     with pytest.raises(ArgumentError, match=r"^recipe must be one of chapter, plain, best, got worst$"):

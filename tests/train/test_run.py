@@ -84,7 +84,7 @@ def test_a_run_whose_loss_is_not_finite_stops_at_once_and_says_so(tmp_path, data
         ({"weight_decay": -1e-4}, "weight_decay must be 0 or a positive number, got -0.0001"),
         ({"weight_decay": math.nan}, "weight_decay must be 0 or a positive number, got nan"),
         ({"label_smoothing": 1.0}, "label_smoothing must be at least 0 and less than 1, got 1.0"),
-        ({"schedule": "linear"}, "schedule must be one of constant, cosine, got linear"),
+        ({"schedule": "linear"}, "schedule must be one of constant, cosine, one-cycle, got linear"),
         ({"augment": "cutout"}, "augment must be one of none, flip-crop, got cutout"),
         ({"momentum": math.nan}, "momentum must be at least 0 and less than 1, got nan"),
         ({"seed": -1}, "seed must be from 0 to 4294967295, got -1"),

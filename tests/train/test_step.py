@@ -145,6 +145,13 @@ def test_the_rate_falls_along_half_a_cosine(data):
         np.testing.assert_allclose(moves[0] @ moves[1] / (moves[1] @ moves[1]), share, atol=2e-3)
 
 
+def test_the_rate_rises_for_three_tenths_of_the_run_and_falls():
+    config = Config(schedule="one-cycle", learning_rate=0.2)
+    rates = [float(step.learning_rate(config, 100)(done)) for done in (0, 15, 30, 65, 100)]
+    np.testing.assert_allclose(rates, [0.008, 0.104, 0.2, 0.1, 0], atol=1e-6)
+    assert [float(step.learning_rate(config, 1)(0))] == pytest.approx([0.2])  # a run too short to rise in
+
+
 def test_a_schedule_without_its_length_is_refused(data):
     config = Config(schedule="cosine", spec=THIN)
     state, steps = step.create(config, step.standardization(data.train_images))

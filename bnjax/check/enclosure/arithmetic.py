@@ -108,7 +108,7 @@ def _function(weight: float, floor: float = 0) -> Rule:
 
 def _pow(machine: Machine, eqn: JaxprEqn, a: Ball, b: Ball) -> Any:
     """Of negative numbers there are whole powers alone: there a whole exponent, as n − 1, is exact."""
-    if not exact(b):
+    if not exact(b) and a.value.dtype != np.complex128:
         xp = machine.xp
         whole = (machine.ends(a)[0] < 0) & (xp.rint(b.value) == b.value) & (b.radius < 0.25)
         b = Ball(b.value, xp.where(whole, 0, b.radius))

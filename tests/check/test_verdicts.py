@@ -64,6 +64,18 @@ def test_no_evidence_says_what_to_bind():
     assert "scale" in {f.argument for f in report.failures}
 
 
+def test_where_some_numbers_have_no_bound_it_says_so():
+    """A rule that is wrong there alone would pass."""
+
+    def primal(x):
+        cancelled = (x + 1e6) - 1e6 - x  # rounding, and nothing else
+        return x / jnp.where(jnp.arange(x.shape[0]) == 0, cancelled, 1)
+
+    report = check_vjp(primal, primal, jnp.asarray([0.3, 0.7, 0.2]))
+    assert report.verdict == "could not be checked", str(report)
+    assert "numbers have no bound" in str(report)
+
+
 def test_an_argument_of_a_primal_without_names_has_the_ops():
     def op(speed, mass):
         return speed * mass

@@ -11,8 +11,8 @@ from bnjax.check.examination import Examination
 from bnjax.check.points import Setting
 from bnjax.check.problem import Problem
 from bnjax.check.programs import Outcome, vjp_program
-from bnjax.check.reference import Reference
-from bnjax.check.report import Finding
+from bnjax.check.reference import Reference, radius
+from bnjax.check.report import Failure, Finding
 
 ROUNDINGS = 2.0**-50  # of the largest slope at a point: what 1 − y loses where y is nearly 1
 
@@ -24,6 +24,8 @@ def cases(exam: Examination, settings: Sequence[Setting]) -> Iterator[Case | Fin
         ordinary = None
         for point in setting.points:
             expected = exam.reference(setting.jaxpr, point, exam.working)
+            if ordinary is None:
+                yield from _unbounded(exam.problem, setting, expected)
             ordinary = ordinary or expected
             if expected is not ordinary:
                 expected = expected.beside(ordinary)
@@ -31,6 +33,18 @@ def cases(exam: Examination, settings: Sequence[Setting]) -> Iterator[Case | Fin
             far = exam.may_overflow(point)
             judge = partial(_judge, far=far)
             yield Case("value", point, program, point.arguments, expected, judge, failing(), exam.narrow)
+
+
+def _unbounded(problem: Problem, setting: Setting, expected: Reference) -> Iterator[Finding]:
+    """The arguments of whose cotangents some numbers are held to nothing, though they are finite."""
+    for label, ball in zip(problem.labels, expected.cotangents, strict=True):
+        unknown = int(np.sum(np.isfinite(ball.value) & ~np.isfinite(radius(ball))))
+        if unknown and not enclosure.without_bound(setting.jaxpr):  # which is told for itself
+            message = (
+                f"at {setting.label} {unknown} of {ball.value.size} numbers have no bound, as a quotient by "
+                "what cancels has none: by them no rule can be told from another"
+            )
+            yield Finding(failure=Failure("evidence", label, message=message))
 
 
 def of_setting(problem: Problem, setting: Setting) -> Program:

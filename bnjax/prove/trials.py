@@ -5,7 +5,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -134,7 +134,7 @@ def beside(programs: Sequence[ClosedJaxpr]) -> Number | None:
         for program in programs
         for eqn in equations(program)
         for atom in eqn.invars
-        if isinstance(atom, Literal) and np.ndim(atom.val) == 0 and math.isfinite(atom.val)
+        if isinstance(atom, Literal) and _is_number(atom.val)
     }
     marks = sorted({sign * literal for literal in literals for sign in (1, -1)})
     if len(marks) < 2:
@@ -146,6 +146,12 @@ def beside(programs: Sequence[ClosedJaxpr]) -> Number | None:
         return source.choice(numbers) if source.random() < 0.5 else Fraction(0)
 
     return number
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a literal is a finite one; a truth value, and the cotangent of what is no float, are none."""
+    array = np.asarray(value)
+    return array.ndim == 0 and array.dtype.kind in "iuf" and bool(np.isfinite(array))
 
 
 def draw(argument: Argument, source: random.Random, number: Number = simple) -> np.ndarray:
